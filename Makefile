@@ -1,0 +1,35 @@
+# Two commands: `make demo` shows a debit between two cities, `make test` runs every check. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test setup check format protos lock clean
+
+demo: setup
+	$(BIN)/yikatong demo
+
+test: setup check
+	$(BIN)/pytest
+
+setup:
+	@deploy/setup.sh
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos > /dev/null
+	$(PYTHON) protos/generate.py --check
+
+format:
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format --write protos
+
+protos:
+	$(PYTHON) protos/generate.py
+
+clean:
+	rm -rf build dist $(VENV)

@@ -1,0 +1,1 @@
+"""What Yikatong decides: values, reasons, ports and the three transaction tables. No I/O, no clock, no randomness."""

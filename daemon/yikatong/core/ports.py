@@ -1,0 +1,79 @@
+"""What the core and the services ask of the world. Declared here, implemented outside, chosen in `main`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.values import Pin, ReaderName
+
+T = TypeVar("T")
+
+
+class CardLink(Protocol):
+    """A powered card, held exclusively. Used only inside the reader's own thread."""
+
+    @property
+    def atr(self) -> bytes:
+        """The answer to reset, at most 33 bytes."""
+
+    def transmit(self, apdu: bytes) -> bytes:
+        """Sends one command APDU; returns data and SW1 SW2, at least two bytes.
+
+        Raises YikatongError CARD_REMOVED, CARD_MUTE, READER_FAILED.
+        """
+
+
+class CardVisit(Protocol):
+    """One card's stay in a reader, from power-on to the end of our use of it. Another card is another visit."""
+
+    async def run(self, job: Callable[[CardLink], T]) -> T:
+        """Runs `job` in the reader's thread. Cancelling stops the waiting, not a job that runs.
+
+        Raises what `job` raises, and CARD_REMOVED when the card has left, even for a moment, since the visit began.
+        """
+
+
+class CardReader(Protocol):
+    """A reader that takes one card at a time."""
+
+    @property
+    def name(self) -> ReaderName: ...
+
+    def visit(self, *, wait_ms: int = 0) -> AbstractAsyncContextManager[CardVisit]:
+        """Opens the card that is in the reader, waiting up to `wait_ms` for one.
+
+        Raises NO_CARD, CARD_MUTE, NO_READER, READER_FAILED, DEVICE_BUSY.
+        """
+
+    async def state(self) -> ReaderState:
+        """Never raises for a missing reader: that is a state."""
+
+    def watch(self) -> AsyncIterator[ReaderState]:
+        """The present state, then every change, until the consumer leaves."""
+
+    async def close(self) -> None: ...
+
+
+class CardDocument(Protocol):
+    """The social security card as a document. Every method runs inside the reader's thread."""
+
+    def read_identity(self, link: CardLink) -> CardIdentity:
+        """Raises NOT_A_SOCIAL_SECURITY_CARD, CARD_MALFORMED, CARD_NEEDS_AUTHENTICATION, and what the link raises."""
+
+    def verify_pin(self, link: CardLink, pin: Pin) -> None:
+        """Presents the PIN once. Raises PIN_WRONG (fact `tries_left`), PIN_BLOCKED, and what the link raises."""
+
+
+class PinEntry(Protocol):
+    """Where the cardholder types the PIN: a keypad, never a message."""
+
+    async def ask(self, *, timeout_ms: int) -> Pin:
+        """Prompts and waits. The caller wipes the PIN. Raises PIN_CANCELLED, PIN_TIMEOUT, NO_PIN_KEYPAD, PIN_KEYPAD_FAILED."""
+
+    async def check(self) -> None:
+        """Raises NO_PIN_KEYPAD or PIN_KEYPAD_FAILED where the keypad does not answer."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,217 @@
+"""Why something did not happen: one list of reasons, one table of what each means and what to do next.
+
+The reasons are a contract (docs/reasons.md is made from this table). `Moved` is the point of it: a status that
+invites a retry may only stand where nothing was sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+
+class Moved(Enum):
+    """Whether money moved; `outcome` in the metadata of an error and in a transaction."""
+
+    NOT_MOVED = "NOT_MOVED"
+    MOVED = "MOVED"
+    PENDING = "PENDING"
+
+
+class Retry(Enum):
+    """How the caller may go on."""
+
+    NEW_REQUEST = "NEW_REQUEST"
+    SAME_REQUEST = "SAME_REQUEST"
+    NEVER = "NEVER"
+
+
+class Status(Enum):
+    """The gRPC status that carries a reason where it prevented a decision. DECLINED: none, it is a decision."""
+
+    DECLINED = "DECLINED"
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
+
+
+class Reason(Enum):
+    """The public reason codes. Never renamed."""
+
+    NO_CARD = "NO_CARD"
+    CARD_REMOVED = "CARD_REMOVED"
+    CARD_MUTE = "CARD_MUTE"
+    CARD_CHANGED = "CARD_CHANGED"
+    NOT_A_SOCIAL_SECURITY_CARD = "NOT_A_SOCIAL_SECURITY_CARD"
+    CARD_EXPIRED = "CARD_EXPIRED"
+    CARD_NOT_GENUINE = "CARD_NOT_GENUINE"
+    CARD_MALFORMED = "CARD_MALFORMED"
+    CARD_NEEDS_AUTHENTICATION = "CARD_NEEDS_AUTHENTICATION"
+    NO_READER = "NO_READER"
+    READER_FAILED = "READER_FAILED"
+    DEVICE_BUSY = "DEVICE_BUSY"
+    NO_PIN_KEYPAD = "NO_PIN_KEYPAD"
+    PIN_KEYPAD_FAILED = "PIN_KEYPAD_FAILED"
+    PIN_WRONG = "PIN_WRONG"
+    PIN_BLOCKED = "PIN_BLOCKED"
+    PIN_CANCELLED = "PIN_CANCELLED"
+    PIN_TIMEOUT = "PIN_TIMEOUT"
+    CARD_REPORTED_LOST = "CARD_REPORTED_LOST"
+    PERSON_NOT_INSURED = "PERSON_NOT_INSURED"
+    NO_PERSONAL_ACCOUNT = "NO_PERSONAL_ACCOUNT"
+    ACCOUNT_FROZEN = "ACCOUNT_FROZEN"
+    INSUFFICIENT_BALANCE = "INSUFFICIENT_BALANCE"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    CITY_NOT_OPEN = "CITY_NOT_OPEN"
+    CITY_CLOSED_FOR_MAINTENANCE = "CITY_CLOSED_FOR_MAINTENANCE"
+    INSTITUTION_UNKNOWN = "INSTITUTION_UNKNOWN"
+    INSTITUTION_SUSPENDED = "INSTITUTION_SUSPENDED"
+    INSTITUTION_TERMINATED = "INSTITUTION_TERMINATED"
+    PRACTITIONER_SUSPENDED = "PRACTITIONER_SUSPENDED"
+    TERMINAL_UNKNOWN = "TERMINAL_UNKNOWN"
+    TERMINAL_SUPERSEDED = "TERMINAL_SUPERSEDED"
+    CONFIRM_TOO_LATE = "CONFIRM_TOO_LATE"
+    GATEWAY_UNREACHABLE = "GATEWAY_UNREACHABLE"
+    CITY_UNREACHABLE = "CITY_UNREACHABLE"
+    OUTCOME_PENDING = "OUTCOME_PENDING"
+    NO_ANSWER_IN_TIME = "NO_ANSWER_IN_TIME"
+    ANSWER_DOES_NOT_FIT = "ANSWER_DOES_NOT_FIT"
+    CANCELLED_BY_CALLER = "CANCELLED_BY_CALLER"
+    RECOVERED_AFTER_RESTART = "RECOVERED_AFTER_RESTART"
+    NOT_CONFIRMED_IN_TIME = "NOT_CONFIRMED_IN_TIME"
+    ORDER_IN_PROGRESS = "ORDER_IN_PROGRESS"
+    ORDER_ALREADY_PAID = "ORDER_ALREADY_PAID"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    TRANSACTION_ID_REUSED = "TRANSACTION_ID_REUSED"
+    TRANSACTION_NOT_FOUND = "TRANSACTION_NOT_FOUND"
+    ALREADY_REVERSED = "ALREADY_REVERSED"
+    NEEDS_OPERATOR = "NEEDS_OPERATOR"
+    TOO_MANY_UNRESOLVED = "TOO_MANY_UNRESOLVED"
+    JOURNAL_UNAVAILABLE = "JOURNAL_UNAVAILABLE"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    NOT_SIGNED_IN = "NOT_SIGNED_IN"
+    INVALID_FIELD = "INVALID_FIELD"
+    CONFIGURATION_INVALID = "CONFIGURATION_INVALID"
+    NOT_ALLOWED = "NOT_ALLOWED"
+    CERTIFICATE_INVALID = "CERTIFICATE_INVALID"
+    CLOCK_WRONG = "CLOCK_WRONG"
+    SELF_TEST_FAILED = "SELF_TEST_FAILED"
+    SELF_TEST_OVERDUE = "SELF_TEST_OVERDUE"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a reason means to a program (status, moved, retry) and to a person (sentence and next step, zh and en)."""
+
+    status: Status
+    moved: Moved
+    retry: Retry
+    zh: str
+    en: str
+    next_zh: str
+    next_en: str
+
+
+def _declined(zh: str, en: str, next_zh: str, next_en: str) -> Meaning:
+    return Meaning(Status.DECLINED, Moved.NOT_MOVED, Retry.NEW_REQUEST, zh, en, next_zh, next_en)
+
+
+def _before(
+    zh: str, en: str, next_zh: str, next_en: str, *, status: Status = Status.FAILED_PRECONDITION
+) -> Meaning:  # nothing was sent, nothing was recorded: the same request may come again
+    return Meaning(status, Moved.NOT_MOVED, Retry.SAME_REQUEST, zh, en, next_zh, next_en)
+
+
+def _never(status: Status, zh: str, en: str, next_zh: str, next_en: str) -> Meaning:
+    return Meaning(status, Moved.NOT_MOVED, Retry.NEVER, zh, en, next_zh, next_en)
+
+
+_CASH: Final = ("可改用现金或其他方式支付。", "Take another means of payment.")
+_CALL: Final = ("请拨打故障热线。", "Call the fault hotline.")
+
+MEANING: Final[dict[Reason, Meaning]] = {
+    Reason.NO_CARD: _before("读卡器中没有卡。", "There is no card in the reader.", "请插入社会保障卡后重试。", "Insert the card and try again."),
+    Reason.CARD_REMOVED: _before("读卡过程中卡被取出。", "The card was removed while it was read.", "请重新插卡，交易结束前不要取出。", "Insert it again and leave it in until the end."),
+    Reason.CARD_MUTE: _before("卡无应答。", "The card does not answer.", "请擦拭芯片后重新插入，或换一个读卡器。", "Wipe the chip, insert it again, or try another reader."),
+    Reason.CARD_CHANGED: _before("交易过程中换了卡。", "Another card was put in during the transaction.", "请用同一张卡重新开始。", "Start again with one card."),
+    Reason.NOT_A_SOCIAL_SECURITY_CARD: _before("这不是社会保障卡。", "This is not a social security card.", "请插入社会保障卡。", "Insert a social security card."),
+    Reason.CARD_EXPIRED: _before("卡已过有效期。", "The card has expired.", "请持卡人到发卡地换卡。", "The cardholder needs a new card from the issuer."),
+    Reason.CARD_NOT_GENUINE: _before("卡认证未通过。", "The card failed its authentication.", "请勿继续交易，并拨打故障热线。", "Do not go on; call the fault hotline."),
+    Reason.CARD_MALFORMED: _before("卡内数据不符合规范。", "The card's data break the specification.", "请重新插卡；仍然失败时请到发卡地检测此卡。", "Insert it again; if it fails again the issuer must check the card."),
+    Reason.CARD_NEEDS_AUTHENTICATION: _before("此卡须先认证才能读取，本终端尚不支持。", "This card must be authenticated before it can be read, which this terminal cannot do yet.", "请到支持第三代卡认证的窗口办理。", "Use a window that can authenticate third-generation cards."),
+    Reason.NO_READER: _before("找不到读卡器。", "No card reader was found.", "请检查读卡器连线；运行 yikatong doctor。", "Check the reader's cable; run yikatong doctor.", status=Status.UNAVAILABLE),
+    Reason.READER_FAILED: _before("读卡器故障。", "The card reader failed.", "请重新插拔读卡器；仍然失败时请拨打故障热线。", "Unplug and replug the reader; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.DEVICE_BUSY: _before("设备正忙。", "The device is busy.", "请等当前操作结束后重试。", "Wait for the present operation and try again.", status=Status.UNAVAILABLE),
+    Reason.NO_PIN_KEYPAD: _before("找不到密码键盘。", "No PIN keypad was found.", "请检查密码键盘连线；运行 yikatong doctor。", "Check the keypad's cable; run yikatong doctor.", status=Status.UNAVAILABLE),
+    Reason.PIN_KEYPAD_FAILED: _before("密码键盘故障。", "The PIN keypad failed.", "请重新插拔密码键盘；仍然失败时请拨打故障热线。", "Unplug and replug the keypad; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.PIN_WRONG: _before("社会保障卡密码错误。", "The social security PIN is wrong.", "请持卡人核对密码后重试；连续错误会锁卡。", "Let the cardholder think again; further errors block the card."),
+    Reason.PIN_BLOCKED: _before("社会保障卡密码已锁定。", "The social security PIN is blocked.", "请持卡人到发卡地重置密码。", "The cardholder must have it reset by the issuer."),
+    Reason.PIN_CANCELLED: _before("持卡人取消了密码输入。", "The cardholder cancelled the PIN entry.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
+    Reason.PIN_TIMEOUT: _before("密码输入超时。", "No PIN was entered in time.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
+    Reason.CARD_REPORTED_LOST: _declined("此卡已挂失。", "This card has been reported lost.", "请拨打政策热线；可改用现金支付。", "Call the policy hotline; take another means of payment."),
+    Reason.PERSON_NOT_INSURED: _declined("未查到参保信息。", "No insurance is on record for this person.", "请拨打政策热线核实参保地。", "Call the policy hotline to find the home region."),
+    Reason.NO_PERSONAL_ACCOUNT: _declined("参保人没有个人账户。", "This person has no personal account.", "居民医保一般没有个人账户；可改用现金支付。", "Residents' insurance usually has none; take another means of payment."),
+    Reason.ACCOUNT_FROZEN: _declined("个人账户已冻结。", "The personal account is frozen.", "请持卡人联系参保地经办机构。", "The cardholder must ask the home city's agency."),
+    Reason.INSUFFICIENT_BALANCE: _declined("个人账户余额不足。", "The balance of the personal account is too low.", *_CASH),
+    Reason.LIMIT_EXCEEDED: _declined("超过交易限额。", "The amount exceeds the limit.", *_CASH),
+    Reason.CITY_NOT_OPEN: _declined("参保地尚未开通异地扣款。", "The home city has not opened this service.", *_CASH),
+    Reason.CITY_CLOSED_FOR_MAINTENANCE: _declined("参保地系统维护中。", "The home city is closed for maintenance.", "请稍后再试，或改用现金支付。", "Try again later, or take another means of payment."),
+    Reason.INSTITUTION_UNKNOWN: _declined("机构未登记。", "The institution is not registered.", *_CALL),
+    Reason.INSTITUTION_SUSPENDED: _declined("本机构的定点协议已暂停。", "The agreement with this institution is suspended.", "请联系经办机构；可改用现金支付。", "Ask the agency; take another means of payment."),
+    Reason.INSTITUTION_TERMINATED: _declined("本机构的定点协议已解除。", "The agreement with this institution is terminated.", "请联系经办机构；可改用现金支付。", "Ask the agency; take another means of payment."),
+    Reason.PRACTITIONER_SUSPENDED: _declined("该医师或药师已被暂停服务资格。", "This practitioner is suspended.", "请由其他医师或药师办理。", "Another practitioner must act."),
+    Reason.TERMINAL_UNKNOWN: _never(Status.PERMISSION_DENIED, "网关不认识本终端。", "The gateway does not know this terminal.", *_CALL),
+    Reason.TERMINAL_SUPERSEDED: _never(Status.PERMISSION_DENIED, "本终端的身份已由另一台机器使用。", "Another machine has taken over this terminal's identity.", "请停用本机并拨打故障热线。", "Stop using this machine and call the fault hotline."),
+    Reason.CONFIRM_TOO_LATE: _never(Status.FAILED_PRECONDITION, "确认已超时，该笔扣款正在冲正或已冲正。", "The confirmation came too late; the debit is being or has been reversed.", "请在 HIS 中撤销该笔记账；需要时重新收费。", "Undo the booking in the HIS; charge again if needed."),
+    Reason.GATEWAY_UNREACHABLE: _before("无法连接网关，未发送任何交易。", "The gateway can't be reached; nothing was sent.", "请检查网络；可改用现金支付。", "Check the network; take another means of payment.", status=Status.UNAVAILABLE),
+    Reason.CITY_UNREACHABLE: _declined("参保地系统无应答，未扣款。", "The home city does not answer; nothing was debited.", "请稍后再试，或改用现金支付。", "Try again later, or take another means of payment."),
+    Reason.OUTCOME_PENDING: Meaning(Status.DECLINED, Moved.PENDING, Retry.NEVER, "交易结果正在核实。", "The outcome is being settled.", "请勿重复收费；用同一请求号查询结果。", "Do not charge again; ask for the outcome with the same request id."),
+    Reason.NO_ANSWER_IN_TIME: _declined("未在规定时间内得到应答，已自动冲正。", "No answer came in time; the debit is reversed.", "未扣款；可重新收费或改收现金。", "No money is taken; charge again, or take cash."),
+    Reason.ANSWER_DOES_NOT_FIT: _declined("应答与请求不符，已自动冲正。", "The answer did not fit the request; the debit is reversed.", "未扣款；请拨打故障热线。", "No money is taken; call the fault hotline."),
+    Reason.CANCELLED_BY_CALLER: _declined("收费系统中途取消，已自动冲正。", "The caller left or cancelled; the debit is reversed.", "未扣款；可重新收费。", "No money is taken; charge again if wanted."),
+    Reason.RECOVERED_AFTER_RESTART: _declined("终端重启，未完成的交易已自动冲正。", "The terminal restarted; the unfinished debit is reversed.", "未扣款；可重新收费。", "No money is taken; charge again if wanted."),
+    Reason.NOT_CONFIRMED_IN_TIME: _declined("收费系统未按时确认，已自动冲正。", "The HIS did not confirm in time; the debit is reversed.", "未扣款；可重新收费。", "No money is taken; charge again if wanted."),
+    Reason.ORDER_IN_PROGRESS: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "该单据有一笔交易正在处理。", "A transaction for this order is in progress.", "请等待其结果，不要重复收费。", "Wait for its outcome; do not charge again."),
+    Reason.ORDER_ALREADY_PAID: Meaning(Status.FAILED_PRECONDITION, Moved.MOVED, Retry.NEVER, "该单据已支付。", "This order is already paid.", "请打印已有交易的凭条，不要重复收费。", "Print the receipt of the existing transaction; do not charge again."),
+    Reason.REQUEST_ID_REUSED: _never(Status.ALREADY_EXISTS, "同一请求号的内容不同。", "The same request id came with other content.", "请联系 HIS 厂商：每笔新交易须用新的请求号。", "Tell the HIS vendor: every new transaction needs a new request id."),
+    Reason.TRANSACTION_ID_REUSED: _declined("交易号重复且内容不同，未执行。", "The transaction id came again with other content; nothing was executed.", *_CALL),
+    Reason.TRANSACTION_NOT_FOUND: _never(Status.NOT_FOUND, "没有这笔交易。", "There is no such transaction.", "请核对交易号、请求号或单据号。", "Check the transaction id, request id or order number."),
+    Reason.ALREADY_REVERSED: _declined("该笔交易已冲正。", "The transaction was reversed.", "未扣款；可重新收费。", "No money is taken; charge again if wanted."),
+    Reason.NEEDS_OPERATOR: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "该笔交易需要人工核实。", "An operator must decide this transaction.", "请拨打故障热线，不要重复收费。", "Call the fault hotline; do not charge again."),
+    Reason.TOO_MANY_UNRESOLVED: _before("未决交易过多，暂停扣款。", "Too many transactions are open; no new debit is taken.", "请检查网络；运行 yikatong doctor。", "Check the network; run yikatong doctor."),
+    Reason.JOURNAL_UNAVAILABLE: _before("终端流水不可用，停止扣款。", "The terminal's journal is not available; no money may move.", "请检查磁盘空间；运行 yikatong doctor 并拨打故障热线。", "Check the disk; run yikatong doctor and call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.STORE_UNAVAILABLE: _before("网关数据库不可用。", "The gateway's database is not available.", *_CALL, status=Status.UNAVAILABLE),
+    Reason.NOT_SIGNED_IN: _before("终端尚未签到。", "The terminal has not signed in.", "请等待自动签到；仍未成功时运行 yikatong doctor。", "Wait for the sign-in; if it does not come run yikatong doctor.", status=Status.UNAVAILABLE),
+    Reason.INVALID_FIELD: _never(Status.INVALID_ARGUMENT, "字段不符合要求。", "A field is not valid.", "请按错误详情改正该字段。", "Correct the field that the details name."),
+    Reason.CONFIGURATION_INVALID: _never(Status.FAILED_PRECONDITION, "配置文件有错误。", "The configuration is not valid.", "请运行 yikatong check-config 并改正。", "Run yikatong check-config and correct it."),
+    Reason.NOT_ALLOWED: _never(Status.PERMISSION_DENIED, "不允许此操作。", "This is not allowed.", "请检查配置和角色。", "Check configuration and role."),
+    Reason.CERTIFICATE_INVALID: _before("终端证书无效或已过期。", "The terminal's certificate is not valid or has expired.", "请更新终端证书。", "Renew the terminal's certificate.", status=Status.UNAVAILABLE),
+    Reason.CLOCK_WRONG: _before("终端时钟不准。", "The terminal's clock is wrong.", "请校准系统时间。", "Set the system's time."),
+    Reason.SELF_TEST_FAILED: _before("自检未通过。", "The self-test failed.", "请运行 yikatong doctor 并按提示处理。", "Run yikatong doctor and do what it says."),
+    Reason.SELF_TEST_OVERDUE: _before("超过一周未自检。", "The weekly self-test is overdue.", "请运行 yikatong selftest。", "Run yikatong selftest."),
+    Reason.INTERNAL: Meaning(Status.INTERNAL, Moved.PENDING, Retry.SAME_REQUEST, "程序内部错误。", "An internal error.", "请用同一请求号查询结果，并拨打故障热线。", "Ask for the outcome with the same request id, and call the fault hotline."),
+}  # fmt: skip
+
+
+class YikatongError(Exception):
+    """The one error of the project: a reason and facts about it.
+
+    `facts` are plain strings and numbers without personal data: they go to the caller and into the log as they are.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "", **facts: str | int) -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.detail = detail
+        self.facts = facts
+
+    @property
+    def meaning(self) -> Meaning:
+        return MEANING[self.reason]

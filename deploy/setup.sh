@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Prepares this checkout: system packages, a virtual environment, locked dependencies. Run again it is quick.
+#
+# Without root it installs no system package; it says which command an administrator runs and goes on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+  python3 python3-venv python3-dev gcc pkg-config swig libpcsclite-dev  # pyscard has no binary wheel
+  pcscd vsmartcard-vpcd pcsc-tools opensc                              # the real PC/SC daemon, a virtual reader, examiners
+  util-linux                                                           # unshare: a PC/SC daemon of the demo's own
+)
+lock=deploy/lock
+
+missing=()
+for package in "${packages[@]}"; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  install="apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
+  if [ "$(id -u)" = 0 ]; then
+    echo "setup: installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >/dev/null
+    apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+  else
+    echo "setup: 缺少系统软件包，请管理员运行 / system packages are missing; an administrator runs:" >&2
+    echo "    sudo sh -c '$install'" >&2
+  fi
+fi
+
+stamp=.venv/.setup
+wanted=$(cat "$lock/build.txt" "$lock/development.txt" pyproject.toml | sha256sum)
+if [ "$(cat $stamp 2>/dev/null)" != "$wanted" ]; then
+  echo "setup: virtual environment in .venv"
+  rm -f $stamp
+  [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$lock/build.txt"
+  .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --require-hashes -r "$lock/development.txt"
+  .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+  echo "$wanted" >$stamp
+fi
