@@ -71,7 +71,10 @@ class PinEntry(Protocol):
     """Where the cardholder types the PIN: a keypad, never a message."""
 
     async def ask(self, *, timeout_ms: int) -> Pin:
-        """Prompts and waits. The caller wipes the PIN. Raises PIN_CANCELLED, PIN_TIMEOUT, NO_PIN_KEYPAD, PIN_KEYPAD_FAILED."""
+        """Prompts and waits. The caller wipes the PIN.
+
+        Raises PIN_CANCELLED, PIN_TIMEOUT, NO_PIN_KEYPAD, PIN_KEYPAD_FAILED.
+        """
 
     async def check(self) -> None:
         """Raises NO_PIN_KEYPAD or PIN_KEYPAD_FAILED where the keypad does not answer."""

@@ -162,7 +162,7 @@ class CardIdentificationCode:
 
     @property
     def issuing_region(self) -> Region:
-        """Who issued the card: a hint, never the home region. Raises ValueError where the card holds no digits there."""
+        """Who issued the card: a hint, never the home region. Raises ValueError where there are no digits."""
         return Region(self._code[:3].hex())
 
     def __str__(self) -> str:

@@ -1,0 +1,184 @@
+"""A durable store: one SQLite file, one connection, one thread, and group commit.
+
+What `commit` returns is on the disk. A commit that failed is *unknown*, not undone (quality, fact 2): the store then
+refuses everything, and its owner leaves the service and reads the file again at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+T = TypeVar("T")
+Job = Callable[[apsw.Connection], T]
+
+_BATCH_MAX = 128
+_DEPTH_MAX = 4096
+_SYNCHRONOUS_EXTRA = 3
+
+
+class StoreFailed(Exception):
+    """The file can't be used, or a commit's outcome is unknown. Nothing more is done with this store."""
+
+
+class NotOurFile(StoreFailed):
+    """The file belongs to another program, or to a newer version of this one: it is refused, never migrated back."""
+
+
+class Store:
+    """Runs jobs against one SQLite file, in order, and makes them durable together.
+
+    Jobs that wait while another commit is on its way share the next one; a lone job is committed at once. A job that
+    raises is undone alone and its exception reaches its caller.
+    """
+
+    def __init__(self, path: Path, *, application_id: int, version: int, schema: str) -> None:
+        """Opens or creates the file. Raises StoreFailed, NotOurFile."""
+        self.path = path
+        self._queue: queue.Queue[tuple[Future[Any], Job[Any]] | None] = queue.Queue(_DEPTH_MAX)
+        self._failure: BaseException | None = None
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._work,
+            args=(opened, application_id, version, schema),
+            name=f"store-{path.name}",
+            daemon=True,
+        )
+        self._thread.start()
+        opened.result()
+
+    @property
+    def failed(self) -> bool:
+        return self._failure is not None
+
+    async def commit(self, job: Job[T]) -> T:
+        """Runs `job` in a transaction and returns once that is durable. Raises StoreFailed, or what `job` raises.
+
+        Cancelling the caller does not undo the job.
+        """
+        slip: Future[T] = Future()
+        if self._failure is not None:
+            raise StoreFailed("the store has failed before") from self._failure
+        try:
+            self._queue.put_nowait((slip, job))
+        except queue.Full:
+            raise StoreFailed("the store has too much to do") from None
+        return await asyncio.shield(asyncio.wrap_future(slip))
+
+    async def close(self) -> None:
+        """Finishes what is queued, then closes the file. May be called twice."""
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    # --- everything below runs in the store's own thread ----------------------------------------------------------
+
+    def _work(self, opened: Future[None], application_id: int, version: int, schema: str) -> None:
+        try:
+            connection = _open(self.path, application_id, version, schema)
+        except (apsw.Error, OSError) as error:
+            opened.set_exception(StoreFailed(f"can't open the store {self.path.name}: {type(error).__name__}"))
+            return
+        except StoreFailed as error:
+            opened.set_exception(error)
+            return
+        opened.set_result(None)
+        ending = False
+        while not ending:
+            batch = []
+            item = self._queue.get()
+            while item is not None:
+                batch.append(item)
+                if len(batch) == _BATCH_MAX:
+                    break
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+            ending = item is None
+            if batch:
+                self._run(connection, batch)
+        connection.close()
+
+    def _run(self, connection: apsw.Connection, batch: list[tuple[Future[Any], Job[Any]]]) -> None:
+        done: list[tuple[Future[Any], Any]] = []
+        refused: list[tuple[Future[Any], BaseException]] = []
+        try:
+            if self._failure is not None:
+                raise StoreFailed("the store has failed before") from self._failure
+            connection.execute("BEGIN IMMEDIATE")
+            for slip, job in batch:
+                connection.execute("SAVEPOINT job")
+                try:
+                    done.append((slip, job(connection)))
+                except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
+                    raise  # the disk's failure, not the job's
+                except Exception as error:  # noqa: BLE001 - it belongs to the job's caller, whatever it is
+                    connection.execute("ROLLBACK TO job")
+                    refused.append((slip, error))
+                connection.execute("RELEASE job")
+            connection.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - whatever it was, the outcome of this batch is unknown
+            self._failure = error
+            for slip, _ in batch:
+                failure = StoreFailed("a commit failed; whether it is on the disk is unknown")
+                failure.__cause__ = error
+                slip.set_exception(failure)
+            return
+        for slip, result in done:
+            slip.set_result(result)
+        for slip, reason in refused:
+            slip.set_exception(reason)
+
+
+def _open(path: Path, application_id: int, version: int, schema: str) -> apsw.Connection:
+    """Opens with the settings of the design, in their order, and reads each one back."""
+    fresh = not path.exists()
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(0)
+
+    def pragma(name: str, value: str | int | None = None) -> Any:
+        row = connection.execute(f"PRAGMA {name}" + ("" if value is None else f"={value}")).fetchone()
+        return row[0] if row else None
+
+    pragma("synchronous", "EXTRA")  # before WAL: the other order loses acknowledged rows
+    pragma("locking_mode", "EXCLUSIVE")  # one process, one connection, no shared-memory file
+    if pragma("journal_mode", "WAL") != "wal":
+        raise StoreFailed("the store can't use a write-ahead log here")
+    pragma("foreign_keys", "ON")
+    pragma("trusted_schema", "OFF")
+    pragma("wal_autocheckpoint", 1000)
+    found = (pragma("application_id"), pragma("user_version"))
+    if found == (0, 0) and not connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        with connection:
+            connection.execute(schema)
+            pragma("application_id", application_id)
+            pragma("user_version", version)
+    elif found[0] != application_id:
+        raise NotOurFile(f"{path.name} belongs to another program")
+    elif found[1] > version:
+        raise NotOurFile(f"{path.name} was written by a newer version ({found[1]} > {version})")
+    elif found[1] < version:
+        raise NotOurFile(f"{path.name} was written by an older version ({found[1]} < {version})")
+    settings = (pragma("synchronous"), pragma("locking_mode"), pragma("journal_mode"), pragma("foreign_keys"))
+    if settings != (_SYNCHRONOUS_EXTRA, "exclusive", "wal", 1):
+        raise StoreFailed(f"the store's settings did not hold: {settings}")
+    if fresh:
+        path.chmod(0o600)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    return connection
