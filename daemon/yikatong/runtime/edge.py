@@ -62,7 +62,7 @@ def _check(request: Message) -> None:
         protovalidate.validate(request)
     except protovalidate.ValidationError as error:
         violation = error.violations[0].proto
-        field = ".".join(element.field_name for element in violation.field.elements)
+        field = ".".join(element.field_name for element in violation.field.elements) if violation.field else ""
         raise YikatongError(Reason.INVALID_FIELD, violation.message, field=field) from error
 
 
