@@ -1,7 +1,7 @@
-"""What the three transaction tables share."""
+"""What the three transaction tables (terminal, router, ledger) share."""
 
 from __future__ import annotations
 
 
 class IllegalEvent(AssertionError):
-    """An event that its state does not know: a fault of ours. The caller stops and raises the alarm."""
+    """A state and an event that no table lists together: our own mistake. The caller stops and alarms."""
