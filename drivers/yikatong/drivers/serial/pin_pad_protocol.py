@@ -78,8 +78,8 @@ class PinEntryBuffer:
         assert self._ended, "there is nothing to take before Enter"
         assert DIGITS_MIN <= self._count <= DIGITS_MAX, "there is nothing to take unless ENTERED"
         digits = bytearray(self._count)
-        with memoryview(self._digits) as ours:
-            digits[:] = ours[: self._count]
+        for i in range(self._count):  # a slice assignment copies through a temporary that is freed unwiped
+            digits[i] = self._digits[i]
         self.wipe()
         return digits
 

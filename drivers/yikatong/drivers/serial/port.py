@@ -112,14 +112,12 @@ class SerialPort:
             raise YikatongError(self._reasons.failed, "the port cannot be opened", path=self._path) from error
 
     def _is_current(self) -> bool:
-        """False where the device was unplugged since (its old line is hung up), or the name points to another one."""
-        line = self._line.fileno()
-        poll = select.poll()
-        poll.register(line, 0)  # hang-up and error are reported without being asked for
-        if poll.poll(0):
-            return False
+        """False where the device was unplugged since, or the name points to another one.
+
+        While a line is held open the kernel gives its number to no other device, not even to the same one replugged.
+        """
         try:
-            return self._settings.path.stat().st_rdev == os.fstat(line).st_rdev
+            return self._settings.path.stat().st_rdev == os.fstat(self._line.fileno()).st_rdev
         except OSError:
             return False  # opening it says why
 
