@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from yikatong.core.orders import (
     Account,
@@ -59,6 +59,7 @@ TERMINAL_PATIENCE = Patience(total_s=30.0, call_s=20.0, resend_s=1.0, enquire_s=
 CITY_PATIENCE = Patience(total_s=16.0, call_s=8.0, resend_s=0.2, enquire_s=2.0)
 
 Backoff = Callable[[int], float]
+Answer = TypeVar("Answer", ReversalAnswer, ConfirmAnswer)
 
 
 def terminal_backoff(attempt: int) -> float:
@@ -71,15 +72,16 @@ def city_backoff(attempt: int) -> float:
     return min(0.5 * 2.0 ** min(attempt - 1, 8), 20.0) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
 
 
-async def ask(link: DebitLink, order: DebitOrder, patience: Patience) -> DebitAnswer | None:
+async def ask(link: DebitLink, order: DebitOrder, patience: Patience, *, may_send: bool = True) -> DebitAnswer | None:
     """Sends the debit, again where the link fails, and enquires where the far end is undecided.
 
+    Without `may_send` it only enquires: after a restart a debit is never sent again.
     Returns the first answer that decides something, or None when `patience.total_s` is over. NOT_FOUND and UNKNOWN
     decide nothing. Cancelling it leaves the outcome unknown.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience.total_s
-    attempt, enquire = 0, False
+    attempt, enquire = 0, not may_send
     while (left := deadline - loop.time()) > 0:
         try:
             async with asyncio.timeout(min(patience.call_s, left)):
@@ -89,24 +91,24 @@ async def ask(link: DebitLink, order: DebitOrder, patience: Patience) -> DebitAn
                     attempt += 1
                     answer = await link.debit(order, attempt=attempt, ttl_ms=int(left * 1000))
         except (LinkDown, TimeoutError):
-            pause, enquire = patience.resend_s, False
+            pause, enquire = patience.resend_s, not may_send
         else:
             if not isinstance(answer, Undecided | NotFound):
                 return answer
             # The far end knows it but not how it ended: ask. It does not know it: the debit was lost, send it again.
-            pause, enquire = patience.enquire_s, isinstance(answer, Undecided)
+            pause, enquire = patience.enquire_s, not may_send or isinstance(answer, Undecided)
         await asyncio.sleep(min(pause, max(deadline - loop.time(), 0)))
     return None
 
 
 async def insist(
-    send: Callable[[], Awaitable[ReversalAnswer | ConfirmAnswer]],
+    send: Callable[[], Awaitable[Answer]],
     backoff: Backoff,
     *,
     call_s: float,
     unanswered: Callable[[int], None] = lambda attempts: None,
     nudge: asyncio.Event | None = None,
-) -> ReversalAnswer | ConfirmAnswer:
+) -> Answer:
     """Repeats `send` without limit until the far end decides; a reversal or confirmation is never dropped.
 
     `unanswered` hears the number of attempts after each fruitless one. Setting `nudge` ends the present pause, for

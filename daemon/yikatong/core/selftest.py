@@ -1,0 +1,31 @@
+"""The report of a self-test (自检)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestStep:
+    """One step. `reason` is a reason code, empty where it passed; the findings are for a person."""
+
+    name: str
+    passed: bool
+    reason: str
+    finding_zh: str
+    finding_en: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run, a UUID, begun at `started_at` (ISO 8601, UTC)."""
+
+    run_id: str
+    started_at: str
+    steps: tuple[SelfTestStep, ...]
+    reported: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.steps) and all(step.passed for step in self.steps)

@@ -1,0 +1,98 @@
+"""A transaction as the terminal's journal keeps it: plain values, so that what is written is what is read.
+
+Personal data is kept only as far as a reversal needs it, sealed (`payer_sealed`); for people there are masked forms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from yikatong.core.orders import Posted, Purpose
+from yikatong.core.reasons import Reason
+from yikatong.core.terminal_table import State, Step
+from yikatong.core.values import Fen, RequestId, TransactionId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transaction:
+    """One debit. Times are ISO 8601 in UTC; `_boot_ms` is CLOCK_BOOTTIME under `boot_id`.
+
+    `sequence` is the terminal's gap-free count of debits, 0 until the journal gives it out with the first record.
+    """
+
+    transaction_id: TransactionId
+    request_id: RequestId
+    order_no: str
+    order_part: str
+    amount_fen: int
+    purpose: Purpose
+    state: State
+    self_test: bool = False
+    confirm_within_ms: int = 0
+    bill_digest: str = ""
+    institution: str = ""
+    treatment_region: str = ""
+    epoch: int = 0
+    sequence: int = 0
+    fingerprint: str = ""
+    payer_sealed: str = ""
+    card_tag: str = ""
+    card_number_masked: str = ""
+    cardholder_masked: str = ""
+    created_at: str = ""
+    created_boot_ms: int = 0
+    boot_id: str = ""
+    decided_at: str = ""
+    confirm_by: str = ""
+    confirm_by_boot_ms: int = 0
+    reason: str = ""
+    cause: str = ""
+    other_transaction: str = ""
+    reference: str = ""
+    balance_fen: int | None = None
+    home_region: str = ""
+    home_city_zh: str = ""
+    home_city_en: str = ""
+    accounting_date: str = ""
+    confirmed: bool = False
+    confirm_acknowledged: bool = False
+    late_answer: str = ""
+
+    @property
+    def amount(self) -> Fen:
+        return Fen(self.amount_fen)
+
+    @property
+    def why(self) -> Reason | None:
+        return Reason(self.reason) if self.reason else None
+
+    def differing_field(self, other: Transaction) -> str:
+        """Name of the first field in which two requests with one id differ; empty where they are the same request."""
+        for field in ("order_no", "order_part", "amount_fen", "purpose", "confirm_within_ms", "bill_digest"):
+            if getattr(self, field) != getattr(other, field):
+                return {"confirm_within_ms": field, "bill_digest": "bill"}.get(field, field)
+        return ""
+
+    def moved(self, step: Step, *, at: str) -> Transaction:
+        """The row after `step`."""
+        final = step.next is not self.state and step.next not in {State.SENT, State.REVERSING, State.ACCEPTED}
+        return replace(
+            self,
+            state=step.next,
+            reason=step.reason.value if step.reason else self.reason,
+            cause=step.cause.name if step.cause else self.cause,
+            confirmed=self.confirmed or step.confirm,
+            decided_at=at if final else self.decided_at,
+        )
+
+    def learned(self, posted: Posted) -> Transaction:
+        """The row with what a posting says about itself."""
+        return replace(
+            self,
+            reference=posted.reference,
+            balance_fen=posted.balance.count,
+            home_region=posted.city.region.code,
+            home_city_zh=posted.city.name_zh,
+            home_city_en=posted.city.name_en,
+            accounting_date=posted.accounting_date,
+        )

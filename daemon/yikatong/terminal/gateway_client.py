@@ -1,0 +1,168 @@
+"""The terminal's end of the link to the gateway: one mTLS channel, and what its answers mean in the core's words."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import grpc
+import structlog
+
+from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from yikatong.core.orders import (
+    Account,
+    ConfirmAnswer,
+    DebitAnswer,
+    DebitOrder,
+    Payer,
+    ReversalAnswer,
+    ReversalCause,
+    fitting,
+)
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.selftest import Report
+from yikatong.core.session import Granted
+from yikatong.core.values import Region
+from yikatong.runtime import edge, wire
+from yikatong.runtime.leg import LinkDown
+from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
+from yikatong.terminal.journal import Head
+
+_log = structlog.get_logger(__name__)
+_CALL_S: Final = 20.0
+_DOWN: Final = frozenset({grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN})
+
+Answer = TypeVar("Answer")
+
+
+class GatewayChannel:
+    """One channel to the gateway. `reachable` is what is known without sending anything."""
+
+    def __init__(self, address: str, identity: Identity, *, server_name: str = "") -> None:
+        """Raises YikatongError CERTIFICATE_INVALID where the certificate files can't be read."""
+        options: list[tuple[str, Any]] = list(CLIENT_OPTIONS)
+        if server_name:
+            options.append(("grpc.ssl_target_name_override", server_name))
+        self.channel = grpc.aio.secure_channel(address, identity.channel_credentials(), options=options)
+
+    @property
+    def reachable(self) -> bool:
+        return self.channel.get_state(try_to_connect=True) not in _DOWN
+
+    async def close(self) -> None:
+        await self.channel.close()
+
+
+class MoneyLink:
+    """A DebitLink over GatewayService, or over SelfTestService, which speaks the same methods."""
+
+    def __init__(
+        self, stub: gateway_pb2_grpc.GatewayServiceAsyncStub | gateway_pb2_grpc.SelfTestServiceAsyncStub
+    ) -> None:
+        self._stub = stub
+
+    async def account(self, payer: Payer, home_region: Region | None) -> Account:
+        """Raises LinkDown, and YikatongError where the gateway says why there is no account."""
+        request = gateway_pb2.GetAccountRequest(payer=wire.payer_to_wire(payer))
+        try:
+            answer = await self._stub.GetAccount(request, timeout=_CALL_S)
+            return wire.account_from_wire(answer.account)
+        except grpc.aio.AioRpcError as error:
+            if (told := edge.error_of(error)) is not None:
+                raise told from error
+            raise LinkDown(error.code().name) from error
+        except wire.AnswerUnfit as error:
+            raise LinkDown(str(error)) from error
+
+    async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
+        request = gateway_pb2.DebitRequest(order=wire.order_to_wire(order), attempt=attempt, ttl_ms=ttl_ms)
+        answer = await _learn(self._stub.Debit(request, timeout=_CALL_S))
+        return fitting(order, wire.debit_answer_from_wire(order.transaction_id, answer.answer))
+
+    async def enquire(self, order: DebitOrder) -> DebitAnswer:
+        request = gateway_pb2.GetTransactionRequest(transaction_id=order.transaction_id)
+        answer = await _learn(self._stub.GetTransaction(request, timeout=_CALL_S))
+        return fitting(order, wire.debit_answer_from_wire(order.transaction_id, answer.answer))
+
+    async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        request = gateway_pb2.ReverseRequest(reversal=wire.reversal_to_wire(order, cause))
+        answer = await _learn(self._stub.Reverse(request, timeout=_CALL_S))
+        try:
+            return wire.reversal_answer_from_wire(order.transaction_id, answer.answer)
+        except wire.AnswerUnfit as error:
+            raise LinkDown(str(error)) from error
+
+    async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
+        request = gateway_pb2.ConfirmRequest(original=wire.order_to_wire(order))
+        answer = await _learn(self._stub.Confirm(request, timeout=_CALL_S))
+        try:
+            return wire.confirm_answer_from_wire(order.transaction_id, answer.answer)
+        except wire.AnswerUnfit as error:
+            raise LinkDown(str(error)) from error
+
+
+class SessionLink:
+    """Sign-in and reports: what is not money."""
+
+    def __init__(self, gateway: GatewayChannel) -> None:
+        self._stub = gateway_pb2_grpc.GatewayServiceStub(gateway.channel)
+
+    async def sign_in(self, terminal_id: str, head: Head, software_version: str) -> Granted:
+        """Raises LinkDown, and YikatongError TERMINAL_UNKNOWN or TERMINAL_SUPERSEDED where the gateway refuses."""
+        request = gateway_pb2.SignInRequest(
+            terminal_id=terminal_id,
+            epoch=head.epoch,
+            sequence=head.sequence,
+            journal_row=head.number,
+            journal_head=head.hash,
+            software_version=software_version,
+        )
+        try:
+            answer = await self._stub.SignIn(request, timeout=_CALL_S)
+        except grpc.aio.AioRpcError as error:
+            if (told := edge.error_of(error)) is not None:
+                raise told from error
+            raise LinkDown(error.code().name) from error
+        return Granted(
+            epoch=answer.epoch,
+            gateway_time=answer.gateway_time.ToDatetime(tzinfo=UTC),
+            institution=answer.institution,
+            institution_name=answer.institution_name,
+            treatment_region=answer.treatment_region,
+            policy_hotline=answer.policy_hotline,
+            fault_hotline=answer.fault_hotline,
+            accounting_date=answer.accounting_date,
+        )
+
+    async def report_self_test(self, terminal_id: str, report: Report) -> None:
+        """Raises LinkDown."""
+        request = gateway_pb2.ReportSelfTestRequest(terminal_id=terminal_id, run_id=report.run_id, passed=report.passed)
+        request.started_at.FromDatetime(datetime.fromisoformat(report.started_at))
+        for step in report.steps:
+            request.steps.add(name=step.name, passed=step.passed, reason=step.reason, duration_ms=step.duration_ms)
+        await _learn(self._stub.ReportSelfTest(request, timeout=_CALL_S))
+
+
+async def _learn(call: Awaitable[Answer]) -> Answer:
+    """The answer, or LinkDown: whatever the status says, a money call that failed has taught us nothing."""
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        told = edge.error_of(error)
+        reason = told.reason.value if told and told.reason is not Reason.INTERNAL else error.code().name
+        _log.info("gateway call failed", reason=reason)
+        raise LinkDown(reason) from error
+
+
+def money_link(gateway: GatewayChannel) -> MoneyLink:
+    return MoneyLink(gateway_pb2_grpc.GatewayServiceStub(gateway.channel))
+
+
+def self_test_link(gateway: GatewayChannel) -> MoneyLink:
+    return MoneyLink(gateway_pb2_grpc.SelfTestServiceStub(gateway.channel))
+
+
+def unreachable() -> YikatongError:
+    """Said before anything was sent."""
+    return YikatongError(Reason.GATEWAY_UNREACHABLE, "the link to the gateway is down")

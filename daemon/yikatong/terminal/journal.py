@@ -1,0 +1,251 @@
+"""The terminal's journal (流水): append-only events in a chain of hashes, and the rows that they add up to.
+
+Every record is one durable commit. What `record` has returned from is on the disk; nothing is told before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import apsw
+import msgspec
+
+from yikatong.core.bill import Bill
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.terminal_table import UNRESOLVED, State
+from yikatong.core.transaction import Transaction
+from yikatong.runtime.store import Store, StoreFailed
+from yikatong.terminal.vault import Vault
+
+APPLICATION_ID: Final = 0x594B544A  # "YKTJ"
+VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE event(
+    number INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL, state TEXT NOT NULL, content BLOB NOT NULL,
+    head BLOB NOT NULL, mac BLOB NOT NULL) STRICT;
+CREATE TABLE txn(
+    transaction_id TEXT PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, order_no TEXT NOT NULL, order_part TEXT NOT NULL,
+    state TEXT NOT NULL, self_test INTEGER NOT NULL, open INTEGER NOT NULL, number INTEGER NOT NULL,
+    content BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX txn_of_order ON txn(order_no, order_part);
+CREATE INDEX txn_open ON txn(open) WHERE open;
+CREATE INDEX txn_by_number ON txn(number);
+CREATE TABLE bill(transaction_id TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO counter VALUES('epoch', 0), ('sequence', 0);
+CREATE TABLE self_test(run_id TEXT PRIMARY KEY, started_at TEXT NOT NULL, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+_ROW = msgspec.json.Decoder(Transaction)
+_BILL = msgspec.json.Decoder(Bill)
+_GENESIS: Final = bytes(32)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where the journal stands: what a sign-in presents. `hash` is 32 bytes."""
+
+    epoch: int
+    sequence: int
+    number: int
+    hash: bytes
+
+
+class Journal:
+    """Opens, proves and appends. Raises YikatongError JOURNAL_UNAVAILABLE where the file can't be trusted or used."""
+
+    def __init__(self, path: Path, *, verify: bool = True) -> None:
+        key_path = path.with_suffix(".key")
+        self.vault = Vault.open(key_path, may_create=not path.exists())
+        try:
+            self._store = Store(path, application_id=APPLICATION_ID, version=VERSION, schema=_SCHEMA)
+        except StoreFailed as error:
+            raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error)) from error
+        self.path = path
+        self._verify_first = verify
+
+    async def start(self) -> Sequence[Transaction]:
+        """Proves the whole chain, then returns the open rows, oldest first."""
+        if self._verify_first:
+            await self.prove()
+        return await self.unresolved()
+
+    @property
+    def failed(self) -> bool:
+        return self._store.failed
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def record(self, row: Transaction, bill: Bill | None = None) -> Transaction:
+        """Appends the row's new state; the first record of a transaction gives it its sequence. Returns the row.
+
+        Raises StoreFailed: then it is unknown whether it is on the disk.
+        """
+
+        def job(connection: apsw.Connection) -> Transaction:
+            written = row
+            if row.sequence == 0:
+                sequence = _bump(connection, "sequence")
+                written = replace(row, sequence=sequence)
+            content = msgspec.json.encode(written)
+            last = connection.execute("SELECT number, head FROM event ORDER BY number DESC LIMIT 1").fetchone()
+            number, previous = (last[0] + 1, last[1]) if last else (1, _GENESIS)
+            head = _link(previous, number, content)
+            connection.execute(
+                "INSERT INTO event VALUES(?,?,?,?,?,?)",
+                (number, row.transaction_id, row.state.value, content, head, self.vault.mac(head)),
+            )
+            connection.execute(
+                "INSERT INTO txn VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(transaction_id) DO UPDATE SET"
+                " state=excluded.state, open=excluded.open, content=excluded.content",
+                (
+                    row.transaction_id,
+                    row.request_id,
+                    row.order_no,
+                    row.order_part,
+                    row.state.value,
+                    row.self_test,
+                    row.state in UNRESOLVED or (row.state is State.APPROVED and not row.confirm_acknowledged),
+                    number,
+                    content,
+                ),
+            )
+            if bill is not None:
+                connection.execute("INSERT INTO bill VALUES(?,?)", (row.transaction_id, msgspec.json.encode(bill)))
+            return written
+
+        return await self._store.commit(job)
+
+    async def by_id(self, transaction_id: str) -> Transaction | None:
+        return await self._one("transaction_id=?", transaction_id)
+
+    async def by_request(self, request_id: str) -> Transaction | None:
+        return await self._one("request_id=?", request_id)
+
+    async def by_order(self, order_no: str, order_part: str) -> Transaction | None:
+        """The debit of the order that counts: the one that may have moved money, else the newest."""
+        return await self._one(
+            "order_no=? AND order_part=? ORDER BY state IN ('DECLINED','REVERSED','ABORTED'), number DESC LIMIT 1",
+            order_no,
+            order_part,
+        )
+
+    async def unresolved(self) -> Sequence[Transaction]:
+        """Rows that still need work, oldest first: open outcomes, and confirmations not yet acknowledged."""
+        return await self._many("open ORDER BY number")
+
+    async def newest(self, count: int, *, open_only: bool, before: str = "") -> Sequence[Transaction]:
+        """At most `count` rows, newest first, without self-tests; `before`: id of the last row of the page before."""
+        where = "NOT self_test"
+        if open_only:
+            where += " AND state NOT IN ('APPROVED','DECLINED','REVERSED','ABORTED')"
+        parameters: list[str | int] = []
+        if before:
+            where += " AND number < (SELECT number FROM txn WHERE transaction_id=?)"
+            parameters.append(before)
+        return await self._many(f"{where} ORDER BY number DESC LIMIT ?", *parameters, count)
+
+    async def bill(self, transaction_id: str) -> Bill:
+        def job(connection: apsw.Connection) -> Bill:
+            found = connection.execute("SELECT content FROM bill WHERE transaction_id=?", (transaction_id,)).fetchone()
+            return _BILL.decode(found[0]) if found else Bill()
+
+        return await self._store.commit(job)
+
+    async def head(self) -> Head:
+        def job(connection: apsw.Connection) -> Head:
+            counters = {str(row[0]): int(row[1] or 0) for row in connection.execute("SELECT name, value FROM counter")}
+            last = connection.execute("SELECT number, head FROM event ORDER BY number DESC LIMIT 1").fetchone()
+            number, head = (int(last[0]), bytes(last[1])) if last else (0, _GENESIS)
+            return Head(counters["epoch"], counters["sequence"], number, head)
+
+        return await self._store.commit(job)
+
+    async def grant(self, epoch: int) -> None:
+        """Keeps the epoch of a sign-in before it is used."""
+
+        def job(connection: apsw.Connection) -> None:
+            connection.execute("UPDATE counter SET value=? WHERE name='epoch'", (epoch,))
+
+        await self._store.commit(job)
+
+    async def prove(self) -> int:
+        """Walks the whole chain; returns the number of events. Raises YikatongError JOURNAL_UNAVAILABLE at a break."""
+
+        def job(connection: apsw.Connection) -> int:
+            previous, count = _GENESIS, 0
+            latest: dict[str, bytes] = {}
+            for number, transaction_id, content, head, mac in connection.execute(
+                "SELECT number, transaction_id, content, head, mac FROM event ORDER BY number"
+            ):
+                count += 1
+                if number != count or head != _link(previous, number, content) or mac != self.vault.mac(head):
+                    raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "the journal's chain is broken", row=count)
+                previous = head
+                latest[transaction_id] = content
+            for transaction_id, content in connection.execute("SELECT transaction_id, content FROM txn"):
+                if latest.pop(transaction_id, None) != content:
+                    raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "a row differs from its last event")
+            if latest:
+                raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "an event has no row")
+            return count
+
+        return await self._store.commit(job)
+
+    async def probe(self) -> None:
+        """Writes and reads back one value durably, for health and watchdog. Raises StoreFailed."""
+
+        def job(connection: apsw.Connection) -> None:
+            connection.execute("INSERT INTO counter VALUES('probe', 1) ON CONFLICT(name) DO UPDATE SET value=value+1")
+
+        await self._store.commit(job)
+
+    async def keep_self_test(self, run_id: str, started_at: str, content: bytes) -> None:
+        """Stores a report (JSON); 52 weeks of them are kept."""
+
+        def job(connection: apsw.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO self_test VALUES(?,?,?)", (run_id, started_at, content))
+            connection.execute("DELETE FROM self_test WHERE started_at < datetime(?, '-364 days')", (started_at,))
+
+        await self._store.commit(job)
+
+    async def self_tests(self, count: int, run_id: str = "") -> Sequence[bytes]:
+        """Stored reports, newest first; only the named one where `run_id` is given."""
+
+        def job(connection: apsw.Connection) -> Sequence[bytes]:
+            rows = connection.execute(
+                "SELECT content FROM self_test WHERE ?1='' OR run_id=?1 ORDER BY started_at DESC LIMIT ?2",
+                (run_id, count),
+            )
+            return [row[0] for row in rows]
+
+        return await self._store.commit(job)
+
+    async def _one(self, where: str, *parameters: str) -> Transaction | None:
+        rows = await self._many(where, *parameters)
+        return rows[0] if rows else None
+
+    async def _many(self, where: str, *parameters: str | int) -> Sequence[Transaction]:
+        query = f"SELECT content FROM txn WHERE {where}"  # noqa: S608 - the callers above pass constants
+
+        def job(connection: apsw.Connection) -> Sequence[Transaction]:
+            return [_ROW.decode(row[0]) for row in connection.execute(query, parameters)]
+
+        return await self._store.commit(job)
+
+
+def _bump(connection: apsw.Connection, counter: str) -> int:
+    row = connection.execute("UPDATE counter SET value=value+1 WHERE name=? RETURNING value", (counter,)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _link(previous: bytes, number: int, content: bytes) -> bytes:
+    """Hash of an event: over the one before it, its number and its content."""
+    return hashlib.new("sm3", previous + number.to_bytes(8, "big") + content).digest()

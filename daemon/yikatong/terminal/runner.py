@@ -1,0 +1,570 @@
+"""Runs transactions: decide (core.terminal_table), record (journal), do (leg), record.
+
+The way of a debit: `debit` finds out whether the request is known, `_prepare` reads card and PIN, `_happen` makes each
+move of the table durable before its effects leave. A caller only waits; what is decided stays decided without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+
+from yikatong.core.bill import Bill
+from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned
+from yikatong.core.reasons import Moved, Reason, YikatongError
+from yikatong.core.terminal_table import (
+    FINAL,
+    Answered,
+    CallerLeft,
+    CommitFailed,
+    ConfirmAnswered,
+    ConfirmTimeUp,
+    Effect,
+    Event,
+    GaveUp,
+    Go,
+    HisConfirmed,
+    Restarted,
+    ReversalAnswered,
+    State,
+    Step,
+    TimeUp,
+    Told,
+    step,
+    verdict,
+)
+from yikatong.core.transaction import Transaction
+from yikatong.core.values import Institution, Region, TerminalId, TransactionId
+from yikatong.runtime.clock import Clock
+from yikatong.runtime.leg import TERMINAL_PATIENCE, Backoff, DebitLink, Patience, ask, insist, terminal_backoff
+from yikatong.runtime.store import StoreFailed
+from yikatong.terminal.desk import Desk, payer_of
+from yikatong.terminal.events import Hub, Stage, StageReached
+from yikatong.terminal.journal import Journal
+from yikatong.terminal.session import Session
+
+_log = structlog.get_logger(__name__)
+
+_REVERSAL_CALL_S: Final = 20.0
+_ASK_LATER_S: Final = 3600.0
+_GRACE_S: Final = 3.0
+_UNRESOLVED_MAX: Final = 20
+_WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
+
+
+@dataclass(eq=False)
+class Live:
+    """A transaction that is being worked on. `changed` is set and replaced at every change of `row`."""
+
+    row: Transaction
+    bill: Bill
+    order: DebitOrder | None = None
+    refused: YikatongError | None = None
+    waiters: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    nudge: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    @property
+    def told(self) -> bool:
+        """Whether a caller can be given its answer now."""
+        return self.refused is not None or verdict(self.row.state).told is not Told.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Patience of a debit, and how long a caller that is told PENDING may still hope for REVERSED."""
+
+    patience: Patience = TERMINAL_PATIENCE
+    backoff: Backoff = terminal_backoff
+    grace_s: float = _GRACE_S
+
+
+class Runner:
+    """The terminal's transactions. `leave` is called with a reason when this process must not go on."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        link: DebitLink,
+        session: Session,
+        desk: Desk,
+        hub: Hub,
+        clock: Clock,
+        *,
+        leave: Callable[[Reason], None],
+        limits: Limits = Limits(),
+        self_test: bool = False,
+    ) -> None:
+        self._journal, self._link, self._session, self._desk = journal, link, session, desk
+        self._hub, self._clock, self._leave, self._limits, self._self_test = hub, clock, leave, limits, self_test
+        self._live: dict[TransactionId, Live] = {}
+        self._failed = False
+
+    # --- what a caller asks ---------------------------------------------------------------------------------------
+
+    async def debit(self, request: Transaction, bill: Bill, *, wait_ms: int, patience_s: float | None) -> Transaction:
+        """Debits, or gives the answer of the debit that already has this request id.
+
+        Returns the row that the caller may be told: durable, and final unless it is told PENDING. `patience_s` is how
+        long the caller listens. Raises YikatongError where nothing was sent, or where the id or the order is taken.
+        """
+        live = self._known_live(request)
+        if live is None:
+            if (known := await self._journal.by_request(request.request_id)) is not None:
+                _same_request(known, request)
+                live = self._live.get(known.transaction_id)
+                if live is None:
+                    return known
+            # Another caller may have come with the same request while we looked.
+            elif (live := self._known_live(request)) is None:
+                live = self._begin(request, bill)
+                self._spawn(live, "prepare", self._prepare(live, wait_ms))
+        return await self._wait(live, patience_s)
+
+    async def confirm(self, transaction_id: TransactionId) -> Transaction:
+        """The HIS has booked it. Raises CONFIRM_TOO_LATE, TRANSACTION_NOT_FOUND."""
+        live = await self._find(transaction_id)
+        if live.row.state in {State.SENT, State.PREPARED}:
+            raise YikatongError(Reason.NOT_ALLOWED, "there is no approval yet that could be confirmed")
+        await self._happen(live, HisConfirmed())
+        if live.row.state is not State.APPROVED:
+            told = verdict(live.row.state)
+            raise YikatongError(
+                Reason.CONFIRM_TOO_LATE,
+                "the debit is not approved any more",
+                transaction_id=transaction_id,
+                outcome=told.moved.value,
+                resolves_to=(told.resolves_to or told.told).value,
+            )
+        return live.row
+
+    def snapshot(self, row: Transaction) -> Transaction:
+        """The newest state of `row` that is durable."""
+        live = self._live.get(row.transaction_id)
+        return row if live is None else live.row
+
+    async def recover(self) -> int:
+        """Takes up every open row of the journal. Returns how many there are."""
+        rows = [row for row in await self._journal.unresolved() if row.self_test is self._self_test]
+        for row in rows:
+            live = Live(row, Bill(), order=self._order_of(row))
+            self._live[row.transaction_id] = live
+            same_boot = row.boot_id == self._clock.boot_id
+            age_ms = self._clock.boot_ms() - row.created_boot_ms
+            young = same_boot and age_ms < self._limits.patience.total_s * 1000
+            await self._happen(live, Restarted(young=young))
+        return len(rows)
+
+    def nudge(self) -> None:
+        """The link has come back: what waits to repeat something does it now."""
+        for live in self._live.values():
+            live.nudge.set()
+
+    def open_rows(self) -> list[Transaction]:
+        """Rows whose outcome is open, oldest first."""
+        return [
+            live.row for live in self._live.values() if live.row.state not in FINAL and live.row.state != State.PREPARED
+        ]
+
+    async def close(self) -> None:
+        """Stops working; what is open is taken up by the next start."""
+        tasks = [task for live in self._live.values() for task in live.tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- before the debit ----------------------------------------------------------------------------------------
+
+    def _begin(self, request: Transaction, bill: Bill) -> Live:
+        row = replace(
+            request,
+            transaction_id=TransactionId(_uuid7(self._clock)),
+            self_test=self._self_test,
+            created_at=self._clock.now().isoformat(),
+            created_boot_ms=self._clock.boot_ms(),
+            boot_id=self._clock.boot_id,
+        )
+        live = Live(row, bill)
+        self._live[row.transaction_id] = live
+        return live
+
+    async def _prepare(self, live: Live, wait_ms: int) -> None:
+        """Everything that can be refused before money is asked for, then the card, then go."""
+        try:
+            self._require_no_twin(live)
+            await self._require_free_order(live.row)
+            self._require_able()
+            granted = self._session.require()
+            identity = await self._desk.identify(wait_ms=wait_ms, stage=lambda stage: self._stage(live, stage))
+            payer = payer_of(identity)
+            row = replace(
+                live.row,
+                institution=granted.institution,
+                treatment_region=granted.treatment_region,
+                epoch=granted.epoch,
+                payer_sealed=self._journal.vault.seal(payer, transaction_id=live.row.transaction_id),
+                card_tag=self._journal.vault.card_tag(payer),
+                card_number_masked=str(identity.card_number),
+                cardholder_masked=str(identity.name),
+            )
+            await self._require_settled_card(row)
+            self._session.require()
+            live.row, live.order = row, self._order_of(row)
+            live.row = replace(row, fingerprint=live.order.fingerprint.hex())
+        except YikatongError as error:
+            live.refused = error
+            await self._happen(live, GaveUp(error.reason))
+        except Exception as error:  # noqa: BLE001 - the caller must hear something; nothing was sent
+            _log.error("preparing a debit failed", exc_info=error)
+            live.refused = YikatongError(Reason.INTERNAL, "nothing was sent", outcome=Moved.NOT_MOVED.value)
+            await self._happen(live, GaveUp(Reason.INTERNAL))
+        else:
+            await self._happen(live, Go())
+
+    def _require_no_twin(self, live: Live) -> None:
+        """The nervous double click: the same order under another request id, while the first is being prepared."""
+        for other in self._live.values():
+            same = (other.row.order_no, other.row.order_part) == (live.row.order_no, live.row.order_part)
+            if other is not live and same and other.row.state not in _WITHOUT_MONEY:
+                raise _order_taken(other.row)
+
+    async def _require_free_order(self, row: Transaction) -> None:
+        other = await self._journal.by_order(row.order_no, row.order_part)
+        if other is not None and other.state not in _WITHOUT_MONEY:
+            raise _order_taken(self.snapshot(other))
+
+    def _require_able(self) -> None:
+        if self._failed or self._journal.failed:
+            raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "the journal failed; the service is leaving")
+        counted = [row for row in self.open_rows() if row.state in {State.SENT, State.REVERSING}]
+        if len(counted) > _UNRESOLVED_MAX:
+            raise YikatongError(Reason.TOO_MANY_UNRESOLVED, "too many debits are open", count=len(counted))
+
+    async def _require_settled_card(self, row: Transaction) -> None:
+        """One open debit per card: a new one waits for one attempt to reverse the old one."""
+        for other in list(self._live.values()):
+            if other.row.card_tag == row.card_tag and other.row.state in {State.SENT, State.REVERSING}:
+                other.nudge.set()
+                try:
+                    async with asyncio.timeout(self._limits.grace_s):
+                        while other.row.state in {State.SENT, State.REVERSING}:
+                            await other.changed.wait()
+                except TimeoutError:
+                    raise YikatongError(
+                        Reason.TOO_MANY_UNRESOLVED,
+                        "this card has an open debit",
+                        other_transaction=other.row.transaction_id,
+                    ) from None
+
+    # --- decide, record, do --------------------------------------------------------------------------------------
+
+    async def _happen(self, live: Live, event: Event) -> None:
+        """One event, carried through even where the one who brings it is cancelled: memory never lags the journal."""
+        move = asyncio.create_task(self._move(live, event))
+        move.add_done_callback(lambda done: self._ended(live, done))
+        await asyncio.shield(move)
+
+    async def _move(self, live: Live, event: Event) -> None:
+        """The table decides, the journal records, then the effects leave, in this order."""
+        async with live.lock:
+            before = live.row
+            decided = step(before.state, event)
+            if decided.record or decided.next is not before.state:
+                row = self._after(before, decided, event)
+                if decided.record:
+                    try:
+                        row = await self._journal.record(row, live.bill if before.state is State.PREPARED else None)
+                    except StoreFailed as error:
+                        self._journal_failed(live, error)
+                        return
+                live.row = row
+                if live.order is not None:
+                    live.order = replace(live.order, sequence=row.sequence)
+            self._carry_out(live, decided, before)
+
+    def _after(self, before: Transaction, decided: Step, event: Event) -> Transaction:
+        """The row that `decided` makes of `before`, with what the event says."""
+        row = before.moved(decided, at=self._clock.now().isoformat())
+        match event:
+            case Answered(answer=Posted() as posted):
+                row = row.learned(posted)
+                return self._hold(row) if decided.next is State.HELD else row
+            case Answered(answer=Declined(other_transaction=other)):
+                return replace(row, other_transaction=other)
+            case ReversalAnswered(answer=Reversed(reference=proof) | Tombstoned(reference=proof)):
+                return replace(row, reference=proof)
+            case ConfirmAnswered():
+                return replace(row, confirm_acknowledged=True)
+        return row
+
+    def _carry_out(self, live: Live, decided: Step, before: Transaction) -> None:
+        row = live.row
+        for effect in decided.effects:
+            match effect:
+                case Effect.SEND_DEBIT:
+                    self._stage(live, Stage.ASKING_CITY)
+                    self._spawn(live, "ask", self._ask(live, may_send=True))
+                case Effect.ENQUIRE:
+                    self._spawn(live, "ask", self._ask(live, may_send=False))
+                case Effect.SEND_REVERSAL:
+                    self._stage(live, Stage.REVERSING)
+                    self._drop(live, "ask", "hold", "later")
+                    self._spawn(live, "reverse", self._reverse(live))
+                case Effect.SEND_CONFIRM:
+                    self._drop(live, "hold")
+                    self._spawn(live, "confirm", self._confirm(live))
+                case Effect.WAIT_FOR_CONFIRMATION:
+                    self._spawn(live, "hold", self._await_confirmation(live))
+                case Effect.ASK_LATER:
+                    self._spawn(live, "later", self._ask_later(live))
+                case Effect.NOTE_LATE_ANSWER:
+                    _log.warning("late answer", transaction_id=row.transaction_id, state=row.state.value)
+                case Effect.ALARM:
+                    _log.error("alarm", transaction_id=row.transaction_id, state=row.state.value, reason=row.reason)
+                case Effect.LEAVE_SERVICE:
+                    self._leave_service(live)
+                case Effect.TELL:
+                    pass  # the change itself wakes who waits
+        if row.state is State.ABORTED and live.refused is None:
+            live.refused = YikatongError(row.why or Reason.CANCELLED_BY_CALLER, "nothing was sent")
+        if row is not before:
+            self._hub.tell(row)
+            if row.state in FINAL and before.state not in FINAL:
+                self._stage(live, Stage.DONE)
+                _canonical_line(row, self._clock)
+        live.changed.set()
+        live.changed = asyncio.Event()
+        if row.state is State.ABORTED:
+            self._drop(live, "prepare")
+        confirming = row.state is State.APPROVED and not row.confirm_acknowledged
+        if row.state in FINAL and not confirming and Effect.SEND_REVERSAL not in decided.effects:
+            self._forget(live)
+
+    def _hold(self, row: Transaction) -> Transaction:
+        within = timedelta(milliseconds=row.confirm_within_ms)
+        return replace(
+            row,
+            confirm_by=(self._clock.now() + within).isoformat(),
+            confirm_by_boot_ms=self._clock.boot_ms() + row.confirm_within_ms,
+        )
+
+    def _journal_failed(self, live: Live, error: StoreFailed) -> None:
+        """P1 failed: nothing was sent. Any other record: the outcome is the journal's to say, after a restart."""
+        _log.error("the journal failed", transaction_id=live.row.transaction_id, exc_info=error)
+        self._failed = True
+        sent = live.row.state is not State.PREPARED
+        outcome = Moved.PENDING if sent else Moved.NOT_MOVED
+        live.refused = YikatongError(
+            Reason.JOURNAL_UNAVAILABLE,
+            "the journal failed; the service restarts",
+            outcome=outcome.value,
+            transaction_id=live.row.transaction_id,
+        )
+        if not sent:
+            decided = step(State.PREPARED, CommitFailed())
+            live.row = live.row.moved(decided, at=self._clock.now().isoformat())
+        live.changed.set()
+        self._leave(Reason.JOURNAL_UNAVAILABLE)
+
+    def _leave_service(self, live: Live) -> None:
+        if live.row.state is State.SENT:
+            self._session.fence()
+            live.refused = YikatongError(
+                Reason.TERMINAL_SUPERSEDED, outcome=Moved.PENDING.value, transaction_id=live.row.transaction_id
+            )
+            self._leave(Reason.TERMINAL_SUPERSEDED)
+
+    # --- the leg to the gateway ----------------------------------------------------------------------------------
+
+    async def _ask(self, live: Live, *, may_send: bool) -> None:
+        order = _order(live)
+        answer = await ask(self._link, order, self._limits.patience, may_send=may_send)
+        if answer is None:
+            await self._happen(live, TimeUp())
+        else:
+            await self._happen(live, Answered(answer, hold=live.row.confirm_within_ms > 0))
+
+    async def _reverse(self, live: Live) -> None:
+        order, cause = _order(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
+        answer = await insist(
+            lambda: self._link.reverse(order, cause),
+            self._limits.backoff,
+            call_s=_REVERSAL_CALL_S,
+            unanswered=lambda attempts: _log.info(
+                "reversal unanswered", transaction_id=live.row.transaction_id, attempts=attempts
+            ),
+            nudge=live.nudge,
+        )
+        await self._happen(live, ReversalAnswered(answer))
+
+    async def _confirm(self, live: Live) -> None:
+        order = _order(live)
+        answer = await insist(
+            lambda: self._link.confirm(order), self._limits.backoff, call_s=_REVERSAL_CALL_S, nudge=live.nudge
+        )
+        await self._happen(live, ConfirmAnswered(answer))
+
+    async def _await_confirmation(self, live: Live) -> None:
+        """A reboot counts as passed: the boot clock of another boot says nothing about this one."""
+        left_ms = live.row.confirm_by_boot_ms - self._clock.boot_ms()
+        if live.row.boot_id == self._clock.boot_id and left_ms > 0:
+            await asyncio.sleep(left_ms / 1000)
+        await self._happen(live, ConfirmTimeUp())
+
+    async def _ask_later(self, live: Live) -> None:
+        """The gateway has promised the reversal: ask once an hour, and when the link comes back."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ASK_LATER_S):
+                await live.nudge.wait()
+        live.nudge.clear()
+        order, cause = _order(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
+        answer = await insist(
+            lambda: self._link.reverse(order, cause), self._limits.backoff, call_s=_REVERSAL_CALL_S, nudge=live.nudge
+        )
+        await self._happen(live, ReversalAnswered(answer))
+
+    def _order_of(self, row: Transaction) -> DebitOrder:
+        return DebitOrder(
+            row.transaction_id,
+            Institution(row.institution),
+            TerminalId(self._session.terminal_id),
+            Region(row.treatment_region),
+            row.request_id,
+            row.order_no,
+            row.order_part,
+            row.amount,
+            row.purpose,
+            self._journal.vault.unseal(row.payer_sealed, transaction_id=row.transaction_id),
+            row.epoch,
+            row.sequence,
+        )
+
+    # --- waiting, and the book-keeping of live rows --------------------------------------------------------------
+
+    async def _wait(self, live: Live, patience_s: float | None) -> Transaction:
+        loop = asyncio.get_running_loop()
+        deadline = None if patience_s is None else loop.time() + patience_s
+        live.waiters += 1
+        try:
+            while not live.told and live.row.state is not State.MANUAL:
+                left = None if deadline is None else deadline - loop.time()
+                if verdict(live.row.state).resolves_to is not None:  # being reversed: hope for the proof, briefly
+                    left = self._limits.grace_s if left is None else min(left, self._limits.grace_s)
+                changed = live.changed
+                try:
+                    async with asyncio.timeout(left):
+                        await changed.wait()
+                except TimeoutError:
+                    if verdict(live.row.state).resolves_to is None and live.waiters == 1:
+                        await self._happen(live, CallerLeft())
+                    break
+            if live.refused is not None:
+                raise live.refused
+            return live.row
+        except asyncio.CancelledError:
+            # Nobody listens any more: before the debit it is dropped, after it the outcome is not left open.
+            if live.waiters == 1 and not live.told:
+                self._spawn(live, "left", self._happen(live, CallerLeft()))
+            raise
+        finally:
+            live.waiters -= 1
+
+    def _known_live(self, request: Transaction) -> Live | None:
+        for live in self._live.values():
+            if live.row.request_id == request.request_id and live.refused is None:
+                _same_request(live.row, request)
+                return live
+        return None
+
+    async def _find(self, transaction_id: TransactionId) -> Live:
+        if (live := self._live.get(transaction_id)) is not None:
+            return live
+        row = await self._journal.by_id(transaction_id)
+        if row is None:
+            raise YikatongError(Reason.TRANSACTION_NOT_FOUND, transaction_id=transaction_id)
+        return self._live.get(transaction_id) or Live(row, Bill(), order=self._order_of(row))
+
+    def _stage(self, live: Live, stage: Stage) -> None:
+        self._hub.tell(StageReached(live.row.request_id, stage))
+
+    def _spawn(self, live: Live, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Starts a task of the row. A task that is already there is replaced; one may end by starting its successor."""
+        self._drop(live, name)
+        task = asyncio.create_task(work, name=f"{name} {live.row.transaction_id}")
+        live.tasks[name] = task
+        task.add_done_callback(lambda done: self._ended(live, done))
+
+    def _drop(self, live: Live, *names: str) -> None:
+        for name in names:
+            task = live.tasks.pop(name, None)
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+
+    def _ended(self, live: Live, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a task of a transaction failed", transaction_id=live.row.transaction_id, exc_info=error)
+            self._failed = True
+            self._leave(Reason.INTERNAL)
+
+    def _forget(self, live: Live) -> None:
+        self._drop(live, "ask", "reverse", "confirm", "hold", "later")
+        self._live.pop(live.row.transaction_id, None)
+
+
+def _order(live: Live) -> DebitOrder:
+    assert live.order is not None, "a debit without an order can't be on the wire"
+    return live.order
+
+
+def _same_request(known: Transaction, request: Transaction) -> None:
+    """Raises REQUEST_ID_REUSED where the two differ."""
+    if field_name := known.differing_field(request):
+        raise YikatongError(
+            Reason.REQUEST_ID_REUSED,
+            "the request id was used with other content",
+            field=field_name,
+            transaction_id=known.transaction_id,
+        )
+
+
+def _order_taken(other: Transaction) -> YikatongError:
+    paid = verdict(other.state).told is Told.APPROVED
+    return YikatongError(
+        Reason.ORDER_ALREADY_PAID if paid else Reason.ORDER_IN_PROGRESS,
+        "the order has another transaction",
+        transaction_id=other.transaction_id,
+        request_id=other.request_id,
+    )
+
+
+def _canonical_line(row: Transaction, clock: Clock) -> None:
+    """One line per transaction that tells its whole story, without the person."""
+    _log.info(
+        "transaction",
+        transaction_id=row.transaction_id,
+        order_no=row.order_no,
+        amount_fen=row.amount_fen,
+        state=row.state.value,
+        reason=row.reason,
+        home_region=row.home_region,
+        accounting_date=row.accounting_date,
+        self_test=row.self_test,
+        duration_ms=clock.boot_ms() - row.created_boot_ms if row.boot_id == clock.boot_id else -1,
+    )
+
+
+def _uuid7(clock: Clock) -> str:
+    """UUID version 7 (RFC 9562): milliseconds, then randomness; sorts by time, unique without asking anybody."""
+    millis = int(clock.now().timestamp() * 1000) & (2**48 - 1)
+    random = uuid.uuid4().int
+    value = (millis << 80) | (0x7 << 76) | ((random >> 64 & 0xFFF) << 64) | (0b10 << 62) | (random & (2**62 - 1))
+    return str(uuid.UUID(int=value))
