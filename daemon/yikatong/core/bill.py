@@ -21,7 +21,7 @@ class Fund(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A line of the bill. `quantity_milli` is in thousandths of a unit; the codes are the national and the local one."""
+    """A line of the bill, with its national and its local code. `quantity_milli` is in thousandths of a unit."""
 
     name: str
     national_code: str

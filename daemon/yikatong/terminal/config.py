@@ -1,0 +1,79 @@
+"""Configuration of the daemon: /etc/yikatong/daemon.toml. A sample with every key stands in deploy/config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from yikatong.runtime.tls import Identity
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where the gateway is, and by which certificate the terminal proves who it is. `server_name`: name to expect."""
+
+    address: Text
+    authority: Text
+    certificate: Text
+    key: Text
+    server_name: str = ""
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(Path(self.authority), Path(self.certificate), Path(self.key))
+
+
+class Reader(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """`kind` pcsc: a reader of the PC/SC daemon, by `name` (all of it, or a part that only one reader's name has).
+
+    `kind` simulated: a card of the deck (`card`) in process; refused unless `development` is on.
+    """
+
+    kind: Literal["pcsc", "simulated"] = "pcsc"
+    name: str = ""
+    card: str = ""
+
+
+class PinKeypad(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The keypad at which a cardholder enters the PIN. `device`: a stable path such as /dev/yikatong/pinpad0."""
+
+    device: Text
+    timeout_ms: Positive = 60_000
+
+
+class Hotlines(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Shown until the gateway has said its own: policy (政策热线) and fault (故障热线)."""
+
+    policy: Text = "12393"
+    fault: Text = "0000-0000000"
+
+
+class Sockets(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Unix sockets, gated by their folder's group."""
+
+    his: Text = "/run/yikatong/his/his.sock"
+    technician: Text = "/run/yikatong/tech/tech.sock"
+
+
+class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The whole file. `state` is the folder of the journal; `self_test_days` after which a passed test is too old."""
+
+    terminal_id: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    gateway: Gateway
+    reader: Reader = Reader()
+    pin_keypad: PinKeypad | None = None
+    sockets: Sockets = Sockets()
+    hotlines: Hotlines = Hotlines()
+    state: Text = "/var/lib/yikatong"
+    his_may_read_identity: bool = False
+    self_test_days: Positive = 8
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    development: bool = False
+
+    @property
+    def journal(self) -> Path:
+        return Path(self.state) / "journal.db"
