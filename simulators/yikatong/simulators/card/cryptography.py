@@ -1,0 +1,35 @@
+"""The card's 3DES: sessions, cryptograms and MAC of card-facts §5 and §10 (their formulas are assumptions)."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+
+
+def encrypt(key: bytes, block: bytes) -> bytes:
+    """ECB with a key of 8 (single DES) or 16 bytes (two-key 3DES)."""
+    encryptor = Cipher(TripleDES(_three(key)), modes.ECB()).encryptor()  # noqa: S305 - the card's scheme is ECB
+    return encryptor.update(block) + encryptor.finalize()
+
+
+def decrypt(key: bytes, block: bytes) -> bytes:
+    decryptor = Cipher(TripleDES(_three(key)), modes.ECB()).decryptor()  # noqa: S305 - the card's scheme is ECB
+    return decryptor.update(block) + decryptor.finalize()
+
+
+def session_key(key: bytes, factor: bytes) -> bytes:
+    """8 bytes: the process factor, or the card's challenge, under the card's key."""
+    return encrypt(key, factor)
+
+
+def mac(session: bytes, message: bytes) -> bytes:
+    """CBC-MAC with a zero start value over the message padded with 80 00…; the first 4 bytes."""
+    padded = message + b"\x80" + bytes(-(len(message) + 1) % 8)
+    block = bytes(8)
+    for start in range(0, len(padded), 8):
+        block = encrypt(session, bytes(a ^ b for a, b in zip(block, padded[start : start + 8], strict=True)))
+    return block[:4]
+
+
+def _three(key: bytes) -> bytes:
+    return key * 3 if len(key) == 8 else key + key[:8]

@@ -1,0 +1,173 @@
+"""A real pcscd of our own, with a virtual reader, that leaves the machine's own pcscd alone.
+
+It runs in a mount namespace where /run is empty, so that it sees no other pcscd, and finds no USB readers, so that it
+takes none away. Clients reach its socket through PCSCLITE_CSOCK_NAME, which libpcsclite reads once, when a process
+first uses it: set it before, and use one directory for the life of a process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import ReaderName
+
+READER_NAME: Final = ReaderName("Virtual PCD 00 00")
+SOCKET_VARIABLE: Final = "PCSCLITE_CSOCK_NAME"
+_SYSTEM_SOCKET: Final = Path("/run/pcscd/pcscd.comm")
+_DRIVER_NAME: Final = "libifdvpcd.so"
+_DRIVER_FOLDERS: Final = (Path("/usr/lib/pcsc/drivers/serial"), Path("/usr/local/lib/pcsc/drivers/serial"))
+_READER_CONFIGURATION: Final = """\
+FRIENDLYNAME "Virtual PCD"
+DEVICENAME /dev/null:{port:#06x}
+LIBPATH {driver}
+CHANNELID {port:#06x}
+"""
+_START: Final = """
+set -e
+mount -t tmpfs tmpfs /run
+mkdir /run/pcscd
+mount --bind "$1/run" /run/pcscd
+exec pcscd --foreground --error --config "$1/reader.conf"
+"""
+_STARTED_WITHIN_S: Final = 10.0
+
+
+def why_not_private() -> str:
+    """Why a private pcscd cannot run here, in English; empty where it can."""
+    if os.geteuid() != 0:
+        return "a private pcscd needs root (a mount namespace)"
+    for program in ("pcscd", "unshare", "mount"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    if _driver() is None:
+        return "the virtual reader's driver (vsmartcard-vpcd) is not installed"
+    attempt = subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False)
+    return "" if attempt.returncode == 0 else "this machine allows no mount namespace (unshare -m)"
+
+
+def system_virtual_reader(port: int) -> bool:
+    """Whether the machine's pcscd runs and its virtual reader listens on `port` of loopback."""
+    path = os.environ.get(SOCKET_VARIABLE) or str(_SYSTEM_SOCKET)
+    return _answers(socket.AF_UNIX, path) and _answers(socket.AF_INET, ("127.0.0.1", port))
+
+
+class PrivatePcscd:
+    """A context manager: pcscd runs inside. `port` is where a card connects, `environment` what clients need."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self._own_directory = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="yikatong-pcscd-"))
+        self.port = _free_port_pair()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket_path(self) -> Path:
+        return self.directory / "run" / "pcscd.comm"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {SOCKET_VARIABLE: str(self.socket_path)}
+
+    @property
+    def reader_name(self) -> ReaderName:
+        return READER_NAME
+
+    def start(self) -> None:
+        """Raises READER_FAILED where pcscd cannot run here, or does not start."""
+        if self._process is not None:
+            raise RuntimeError("this pcscd runs already")
+        if obstacle := why_not_private():
+            raise YikatongError(Reason.READER_FAILED, obstacle)
+        (self.directory / "run").mkdir(parents=True, exist_ok=True)
+        (self.directory / "no-usb").mkdir(exist_ok=True)
+        configuration = _READER_CONFIGURATION.format(port=self.port, driver=_driver())
+        (self.directory / "reader.conf").write_text(configuration, encoding="ascii")
+        with (self.directory / "pcscd.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                ["unshare", "-m", "sh", "-c", _START, "pcscd", str(self.directory)],
+                env={**os.environ, "PCSCLITE_HP_DROPDIR": str(self.directory / "no-usb")},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait_until_ready()
+
+    def stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        self.socket_path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.stop()
+        if self._own_directory:
+            shutil.rmtree(self.directory)
+
+    def __enter__(self) -> PrivatePcscd:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _STARTED_WITHIN_S
+        while not (_answers(socket.AF_UNIX, str(self.socket_path)) and _listens(self.port)):
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise YikatongError(Reason.READER_FAILED, "the private pcscd did not start")
+            time.sleep(0.01)
+
+
+def _driver() -> Path | None:
+    return next((folder / _DRIVER_NAME for folder in _DRIVER_FOLDERS if (folder / _DRIVER_NAME).exists()), None)
+
+
+def _answers(family: socket.AddressFamily, address: str | tuple[str, int]) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as line:
+        line.settimeout(1.0)
+        return line.connect_ex(address) == 0
+
+
+def _listens(port: int) -> bool:
+    """Whether something holds the port; asked without connecting, which would be an inserted card."""
+    with socket.socket() as line:
+        try:
+            line.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
+
+
+def _free_port_pair() -> int:
+    """A port whose follower is free as well: the virtual reader has two slots."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except (OSError, OverflowError):
+                continue
+            return port
