@@ -9,6 +9,7 @@ packages=(
   python3 python3-venv python3-dev gcc pkg-config swig libpcsclite-dev  # pyscard has no binary wheel
   pcscd vsmartcard-vpcd pcsc-tools opensc                              # the real PC/SC daemon, a virtual reader, examiners
   util-linux                                                           # unshare: a PC/SC daemon of the demo's own
+  debootstrap iproute2                                                 # the system tests' throw-away Debian
 )
 lock=deploy/lock
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+CHINA: Final = timezone(timedelta(hours=8))
+
+
+def accounting_date(now: datetime) -> str:
+    """The accounting date (记账日) that `now` falls on, YYYY-MM-DD: the calendar day in China."""
+    return now.astimezone(CHINA).date().isoformat()
+
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -22,7 +33,9 @@ class Clock(Protocol):
 
 class SystemClock:
     def __init__(self) -> None:
-        self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        """The kernel's boot id; under a unit with ProcSubset=pid, which hides it, the same from $YIKATONG_BOOT_ID."""
+        boot_id = os.environ.get("YIKATONG_BOOT_ID") or BOOT_ID.read_text(encoding="ascii")
+        self._boot_id = boot_id.strip().replace("-", "")  # systemd writes it without dashes, the kernel with them
 
     def now(self) -> datetime:
         return datetime.now(UTC)
