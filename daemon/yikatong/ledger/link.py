@@ -1,0 +1,51 @@
+"""A city's ledger as the far end of a leg: each call is one durable commit."""
+
+from __future__ import annotations
+
+from yikatong.core.orders import (
+    Account,
+    ConfirmAnswer,
+    DebitAnswer,
+    DebitOrder,
+    Payer,
+    ReversalAnswer,
+    ReversalCause,
+)
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Region
+from yikatong.ledger.book import Book
+from yikatong.runtime.clock import Clock, accounting_date
+from yikatong.runtime.store import Store
+
+
+class BookLink:
+    """DebitLink over a book and its store. Raises StoreFailed where a commit failed: its owner leaves the service."""
+
+    def __init__(self, store: Store, book: Book, clock: Clock) -> None:
+        self._store = store
+        self._book = book
+        self._clock = clock
+
+    async def account(self, payer: Payer, home_region: Region | None) -> Account:
+        if home_region is None:
+            raise YikatongError(Reason.INVALID_FIELD, "a city is asked about its own people", field="home_region")
+        return await self._store.commit(lambda connection: self._book.account(connection, payer, home_region))
+
+    async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
+        return await self._store.commit(lambda connection: self._book.debit(connection, order))
+
+    async def enquire(self, order: DebitOrder) -> DebitAnswer:
+        if order.home_region is None:
+            raise YikatongError(Reason.INVALID_FIELD, "the order names no home city", field="home_region")
+        return await self.enquire_id(order.transaction_id, order.home_region)
+
+    async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer:
+        """As `enquire`, where only the id is known."""
+        return await self._store.commit(lambda connection: self._book.enquire(connection, transaction_id, region))
+
+    async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        today = accounting_date(self._clock.now())
+        return await self._store.commit(lambda connection: self._book.reverse(connection, order, today))
+
+    async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
+        return await self._store.commit(lambda connection: self._book.confirm(connection, order))

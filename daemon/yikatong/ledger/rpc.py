@@ -1,0 +1,81 @@
+"""CityCoreService: a home city's ledger as the gateway sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from yikatong.api.citycore.v1 import citycore_pb2 as city
+from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
+from yikatong.core.orders import DebitAnswer
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Region
+from yikatong.ledger.report import list_entries
+from yikatong.runtime import wire
+from yikatong.runtime.edge import Context
+from yikatong.runtime.leg import DebitLink
+from yikatong.runtime.store import Store
+
+_PAGE_MAX = 1000
+
+
+class LedgerLink(DebitLink, Protocol):
+    """A DebitLink that can be asked by id alone."""
+
+    async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer: ...
+
+
+class CityCore(city_grpc.CityCoreServiceServicer):
+    """The service over a ledger. `store` is the ledger's own, for lists."""
+
+    def __init__(self, link: LedgerLink, store: Store) -> None:
+        self._link = link
+        self._store = store
+
+    async def GetAccount(self, request: city.GetAccountRequest, context: Context) -> city.GetAccountResponse:  # noqa: N802 - the name is the service's
+        try:
+            payer = wire.payer_from_wire(request.payer)
+        except ValueError as error:
+            raise YikatongError(Reason.INVALID_FIELD, "the payer breaks a rule", field="payer") from error
+        account = await self._link.account(payer, Region(request.home_region))
+        return city.GetAccountResponse(account=wire.account_to_wire(account))
+
+    async def Debit(self, request: city.DebitRequest, context: Context) -> city.DebitResponse:  # noqa: N802 - as above
+        order = wire.order_from_wire(request.order)
+        answer = await self._link.debit(order, attempt=request.attempt, ttl_ms=0)
+        return city.DebitResponse(answer=wire.debit_answer_to_wire(order.transaction_id, answer))
+
+    async def Confirm(self, request: city.ConfirmRequest, context: Context) -> city.ConfirmResponse:  # noqa: N802 - as above
+        order = wire.order_from_wire(request.original)
+        answer = await self._link.confirm(order)
+        return city.ConfirmResponse(answer=wire.confirm_answer_to_wire(order.transaction_id, answer))
+
+    async def Reverse(self, request: city.ReverseRequest, context: Context) -> city.ReverseResponse:  # noqa: N802 - as above
+        order, cause = wire.reversal_from_wire(request.reversal)
+        answer = await self._link.reverse(order, cause)
+        return city.ReverseResponse(answer=wire.reversal_answer_to_wire(order.transaction_id, answer))
+
+    async def GetTransaction(  # noqa: N802 - as above
+        self, request: city.GetTransactionRequest, context: Context
+    ) -> city.GetTransactionResponse:
+        answer = await self._link.enquire_id(request.transaction_id, Region(request.home_region))
+        return city.GetTransactionResponse(answer=wire.debit_answer_to_wire(request.transaction_id, answer))
+
+    async def ListEntries(  # noqa: N802 - as above
+        self, request: city.ListEntriesRequest, context: Context
+    ) -> city.ListEntriesResponse:
+        size = request.page_size or _PAGE_MAX
+        region, date, after = Region(request.home_region), request.accounting_date, request.after_entry
+        found = await self._store.commit(
+            lambda connection: list_entries(connection, region, date=date, after=after, limit=size + 1)
+        )
+        wired = [
+            city.Entry(
+                entry=entry.number,
+                transaction_id=entry.transaction_id,
+                account=entry.account,
+                amount_fen=entry.amount.count,
+                accounting_date=entry.accounting_date,
+            )
+            for entry in found[:size]
+        ]
+        return city.ListEntriesResponse(entries=wired, more=len(found) > size)
