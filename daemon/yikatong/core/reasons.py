@@ -103,6 +103,7 @@ class Reason(Enum):
     CLOCK_WRONG = "CLOCK_WRONG"
     SELF_TEST_FAILED = "SELF_TEST_FAILED"
     SELF_TEST_OVERDUE = "SELF_TEST_OVERDUE"
+    DAEMON_UNREACHABLE = "DAEMON_UNREACHABLE"
     INTERNAL = "INTERNAL"
 
 
@@ -196,6 +197,7 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.CLOCK_WRONG: _before("终端时钟不准。", "The terminal's clock is wrong.", "请校准系统时间。", "Set the system's time."),
     Reason.SELF_TEST_FAILED: _before("自检未通过。", "The self-test failed.", "请运行 yikatong doctor 并按提示处理。", "Run yikatong doctor and do what it says."),
     Reason.SELF_TEST_OVERDUE: _before("超过一周未自检。", "The weekly self-test is overdue.", "请运行 yikatong selftest。", "Run yikatong selftest."),
+    Reason.DAEMON_UNREACHABLE: _before("终端守护进程没有应答。", "The terminal's daemon does not answer.", "请运行 systemctl start yikatong-daemon；仍然失败时运行 yikatong doctor。", "Run systemctl start yikatong-daemon; if that fails run yikatong doctor.", status=Status.UNAVAILABLE),
     Reason.INTERNAL: Meaning(Status.INTERNAL, Moved.PENDING, Retry.SAME_REQUEST, "程序内部错误。", "An internal error.", "请用同一请求号查询结果，并拨打故障热线。", "Ask for the outcome with the same request id, and call the fault hotline."),
 }  # fmt: skip
 
