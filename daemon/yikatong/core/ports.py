@@ -19,8 +19,8 @@ class CardLink(Protocol):
     def atr(self) -> bytes:
         """The answer to reset, at most 33 bytes."""
 
-    def transmit(self, apdu: bytes) -> bytes:
-        """Sends one command APDU; returns data and SW1 SW2, at least two bytes.
+    def transmit(self, apdu: bytes | bytearray) -> bytes:
+        """Sends one command APDU; returns data and SW1 SW2, at least two bytes. Keeps no copy of a bytearray.
 
         Raises YikatongError CARD_REMOVED, CARD_MUTE, READER_FAILED.
         """

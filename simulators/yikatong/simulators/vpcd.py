@@ -102,6 +102,7 @@ class _Stay:
                     self.connected.set()
                     if not self._ended.is_set():
                         self._serve(line)
+                        continue
             except CardPulledError:
                 return
             except OSError:  # no reader there, or it went away: a card waits for the next one
@@ -113,7 +114,12 @@ class _Stay:
     def _serve(self, line: socket.socket) -> None:
         while (message := _receive(line)) is not None:
             if len(message) > 1:
-                _send(line, self._card.execute(message))
+                answer = self._card.execute(message)
+                if not answer:
+                    # vpcd would wait for ever, and pcscd with it. Hanging up ends the command as a reader's time-out
+                    # does; the line is back before pcscd looks again (every 0.4 s), so the card stays in the slot.
+                    return
+                _send(line, answer)
             elif message[0] == _POWER_ON:
                 self._card.power_on()
             elif message[0] == _POWER_OFF:
@@ -122,7 +128,6 @@ class _Stay:
                 self._card.reset()
             elif message[0] == _GIVE_ATR:
                 _send(line, self._card.atr)
-        self._ended.wait(_RECONNECT_S)  # the reader hung up: pcscd stops or restarts
 
 
 def _hang_up(line: socket.socket) -> None:
