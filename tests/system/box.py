@@ -22,7 +22,7 @@ PROJECT = Path(__file__).parents[2]
 SUITE = "bookworm"
 """Debian 12: its Python is the 3.11 whose compiled packages stand in the checkout's virtual environment."""
 PACKAGES = (
-    "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,procps,"  # the machine
+    "systemd,systemd-sysv,libpam-systemd,udev,dbus,polkitd,procps,"  # the machine
     "python3,libpcsclite1,pcscd,vsmartcard-vpcd"  # what the program needs
 )
 SOURCE = "/opt/yikatong/src"
@@ -53,11 +53,16 @@ def base() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at once make it once
         if not made.exists():
             unfinished = folder / "unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(unfinished)]
+            if unfinished.exists():
+                shutil.rmtree(unfinished)
+            # In namespaces of its own: what it mounts ends with it, also where it is interrupted.
+            alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--"]
+            command = [*alone, "debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(unfinished)]
             result = subprocess.run(command, check=False, capture_output=True, text=True)
             if result.returncode != 0:
                 raise RuntimeError(f"debootstrap failed:\n{result.stdout[-2000:]}{result.stderr[-2000:]}")
+            (unfinished / "etc/hosts").write_text("127.0.0.1 localhost box\n::1 localhost\n")
+            (unfinished / "etc/hostname").write_text("box\n")
             unfinished.rename(made)
     return made
 

@@ -21,6 +21,7 @@ def install(box: Box) -> None:
     put(box, "sysusers/yikatong.conf", "/usr/lib/sysusers.d/yikatong.conf")
     put(box, "tmpfiles/yikatong.conf", "/usr/lib/tmpfiles.d/yikatong.conf")
     put(box, "polkit/50-yikatong.rules", "/usr/share/polkit-1/rules.d/50-yikatong.rules")
+    put(box, "udev/70-yikatong.rules", "/usr/lib/udev/rules.d/70-yikatong.rules")
     box.run("systemd-sysusers", "yikatong.conf")
     box.run("systemd-tmpfiles", "--create", "yikatong.conf")
     box.run("systemctl", "daemon-reload")
