@@ -20,7 +20,7 @@ from yikatong.core.orders import (
     ReversalCause,
     fitting,
 )
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.reasons import Reason
 from yikatong.core.selftest import Report
 from yikatong.core.session import Granted
 from yikatong.core.values import Region
@@ -49,6 +49,10 @@ class GatewayChannel:
     @property
     def reachable(self) -> bool:
         return self.channel.get_state(try_to_connect=True) not in _DOWN
+
+    async def next_change(self) -> None:
+        """Returns when the state of the link has changed."""
+        await self.channel.wait_for_state_change(self.channel.get_state(try_to_connect=True))
 
     async def close(self) -> None:
         await self.channel.close()
@@ -161,8 +165,3 @@ def money_link(gateway: GatewayChannel) -> MoneyLink:
 
 def self_test_link(gateway: GatewayChannel) -> MoneyLink:
     return MoneyLink(gateway_pb2_grpc.SelfTestServiceStub(gateway.channel))
-
-
-def unreachable() -> YikatongError:
-    """Said before anything was sent."""
-    return YikatongError(Reason.GATEWAY_UNREACHABLE, "the link to the gateway is down")

@@ -59,7 +59,7 @@ class Head:
 class Journal:
     """Opens, proves and appends. Raises YikatongError JOURNAL_UNAVAILABLE where the file can't be trusted or used."""
 
-    def __init__(self, path: Path, *, verify: bool = True) -> None:
+    def __init__(self, path: Path) -> None:
         key_path = path.with_suffix(".key")
         self.vault = Vault.open(key_path, may_create=not path.exists())
         try:
@@ -67,13 +67,6 @@ class Journal:
         except StoreFailed as error:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error)) from error
         self.path = path
-        self._verify_first = verify
-
-    async def start(self) -> Sequence[Transaction]:
-        """Proves the whole chain, then returns the open rows, oldest first."""
-        if self._verify_first:
-            await self.prove()
-        return await self.unresolved()
 
     @property
     def failed(self) -> bool:
@@ -199,12 +192,15 @@ class Journal:
         return await self._store.commit(job)
 
     async def probe(self) -> None:
-        """Writes and reads back one value durably, for health and watchdog. Raises StoreFailed."""
+        """Writes one value durably, for health and watchdog. Raises YikatongError JOURNAL_UNAVAILABLE."""
 
         def job(connection: apsw.Connection) -> None:
             connection.execute("INSERT INTO counter VALUES('probe', 1) ON CONFLICT(name) DO UPDATE SET value=value+1")
 
-        await self._store.commit(job)
+        try:
+            await self._store.commit(job)
+        except StoreFailed as error:
+            raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error)) from error
 
     async def keep_self_test(self, run_id: str, started_at: str, content: bytes) -> None:
         """Stores a report (JSON); 52 weeks of them are kept."""

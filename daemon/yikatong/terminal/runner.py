@@ -88,6 +88,9 @@ class Limits:
     grace_s: float = _GRACE_S
 
 
+DEFAULT_LIMITS: Final = Limits()
+
+
 class Runner:
     """The terminal's transactions. `leave` is called with a reason when this process must not go on."""
 
@@ -101,7 +104,7 @@ class Runner:
         clock: Clock,
         *,
         leave: Callable[[Reason], None],
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
         self_test: bool = False,
     ) -> None:
         self._journal, self._link, self._session, self._desk = journal, link, session, desk

@@ -64,6 +64,10 @@ class Session:
         """Another machine holds this identity: no debit and no reversal from here any more."""
         self.fenced = True
 
+    async def link_changed(self) -> None:
+        """Returns when the state of the link to the gateway has changed."""
+        await self._gateway.next_change()
+
     def require(self) -> Granted:
         """The grant, where debits may be sent now. Raises YikatongError: nothing has been sent."""
         if self.fenced:

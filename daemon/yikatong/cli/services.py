@@ -1,0 +1,116 @@
+"""`yikatong daemon`, `yikatong gateway`: what systemd starts; `yikatong check-config`: is the file right?"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+
+from yikatong.cli import output
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.runtime.config import ConfigurationInvalid, load
+
+EXIT_CONFIGURATION: Final = 78
+"""EX_CONFIG: starting again does not help; the units do not restart on it."""
+
+_WITHOUT_HOPE: Final = frozenset({Reason.CONFIGURATION_INVALID, Reason.CERTIFICATE_INVALID, Reason.TERMINAL_SUPERSEDED})
+
+Config = TypeVar("Config")
+
+_CONFIG = click.option(
+    "--config",
+    "-c",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="配置文件 / configuration file",
+)
+
+
+@click.command()
+@_CONFIG
+def daemon(file: Path) -> None:
+    """运行终端守护进程 / Run the terminal daemon in the foreground."""
+    from yikatong.runtime import logs
+    from yikatong.terminal.config import DaemonConfig
+    from yikatong.terminal.main import serve
+
+    config = _or_exit(lambda: load(file, DaemonConfig))
+    logs.configure(level=config.log_level)
+    _run(lambda stop: serve(config, stop=stop))
+
+
+@click.command()
+@_CONFIG
+def gateway(file: Path) -> None:
+    """运行网关 / Run the provincial gateway in the foreground."""
+    from yikatong.gateway.config import GatewayConfig
+    from yikatong.gateway.main import serve
+    from yikatong.runtime import logs
+
+    config = _or_exit(lambda: load(file, GatewayConfig))
+    logs.configure(level=config.log_level)
+    _run(lambda stop: serve(config, stop=stop))
+
+
+@click.command(name="check-config")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@output.with_json
+@output.with_language
+def check_config(file: Path) -> None:
+    """检查配置文件 / Validate daemon.toml or gateway.toml; every mistake with its line and key."""
+    from yikatong.gateway.config import GatewayConfig
+    from yikatong.terminal.config import DaemonConfig
+
+    mistakes = []
+    try:
+        if "gateway" in file.name:
+            load(file, GatewayConfig)
+        else:
+            load(file, DaemonConfig)
+    except ConfigurationInvalid as error:
+        mistakes = error.mistakes
+    if output.wants_json():
+        rows = [{"line": mistake.line, "key": mistake.key, "expected": mistake.expected} for mistake in mistakes]
+        output.echo_json({"file": str(file), "valid": not mistakes, "mistakes": rows})
+    else:
+        for mistake in mistakes:
+            click.echo(f"✗ {file}: {mistake}", err=True)
+        if not mistakes:
+            output.say(f"✓ {file}：配置正确。", f"✓ {file}: valid.")
+    sys.exit(1 if mistakes else 0)
+
+
+def _or_exit(make: Callable[[], Config]) -> Config:
+    try:
+        return make()
+    except YikatongError as error:
+        _leave(error)
+
+
+def _leave(error: YikatongError) -> NoReturn:
+    """Says why the service does not run, and what to do next; systemd's journal keeps it."""
+    meaning = error.meaning
+    click.echo(f"✗ {meaning.zh} {meaning.en} [{error.reason.value}] {error.detail}", err=True)
+    click.echo(f"  {meaning.next_zh} {meaning.next_en}", err=True)
+    sys.exit(EXIT_CONFIGURATION if error.reason in _WITHOUT_HOPE else 1)
+
+
+def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> None:
+    """Runs a service until SIGTERM or SIGINT, then exits with its status."""
+
+    async def until_told() -> int:
+        stop = asyncio.Event()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        return await serve(stop)
+
+    try:
+        sys.exit(asyncio.run(until_told()))
+    except YikatongError as error:
+        _leave(error)

@@ -1,0 +1,157 @@
+"""`yikatong card`, `pay`, `transactions`: a small HIS in the terminal."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import grpc.aio
+from google.protobuf.json_format import MessageToDict
+
+from yikatong.api.money.v1 import money_pb2 as money
+from yikatong.api.terminal.v1 import terminal_pb2 as api
+from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
+from yikatong.cli import client, output
+from yikatong.core.terminal_table import Told
+from yikatong.core.values import Fen
+
+if TYPE_CHECKING:
+    from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceAsyncStub
+
+_WAIT_S = 60.0
+_APPROVED = api.TRANSACTION_STATE_APPROVED
+_PENDING = api.TRANSACTION_STATE_PENDING
+
+
+@click.command()
+@client.with_config
+@output.with_json
+@output.with_language
+@output.with_debug
+@click.option(
+    "--wait", "wait_s", type=click.IntRange(0, 60), default=0, help="等待插卡秒数 / seconds to wait for a card"
+)
+def card(config: Path | None, wait_s: int) -> None:
+    """读卡（脱敏）并查询个人账户 / Read the card, masked, and its personal account."""
+    at = client.place(config)
+
+    async def work() -> api.GetAccountResponse:
+        async with client.channel(at.his) as channel:
+            request = api.GetAccountRequest(wait_ms=wait_s * 1000)
+            return await _stub(channel).GetAccount(request, metadata=client.metadata(), timeout=_WAIT_S + wait_s)
+
+    answer = client.run(work(), at)
+    if output.wants_json():
+        output.echo_json(MessageToDict(answer, preserving_proto_field_name=True))
+        return
+    shown = answer.card
+    output.say(f"读卡器　　{shown.reader}", f"reader         {shown.reader}")
+    output.say(f"卡号　　　{shown.card_number}", f"card number    {shown.card_number}")
+    output.say(f"社保号码　{shown.social_security_number}", f"person         {shown.social_security_number}")
+    output.say(f"姓名　　　{shown.name or '姓名无法显示'}", f"name           {shown.name or '(cannot be shown)'}")
+    output.say(
+        f"发卡地　　{shown.issuing_region}　规范 {shown.spec_version}　算法 {shown.algorithm}",
+        f"issued by      {shown.issuing_region}, specification {shown.spec_version}, {shown.algorithm}",
+    )
+    output.say(
+        f"参保地　　{answer.home_city}（{answer.home_region}）",
+        f"home city      {answer.home_city} ({answer.home_region})",
+    )
+    output.say(f"账户余额　{Fen(answer.balance_fen)} 元", f"balance        {Fen(answer.balance_fen)} yuan")
+
+
+@click.command()
+@client.with_config
+@output.with_json
+@output.with_language
+@output.with_debug
+@click.argument("amount")
+@click.option("--order", "order_no", default="", help="单据号 / order number (默认新建 / made up)")
+@click.option("--request-id", default="", help="请求号 / idempotency key (默认新建 / made up)")
+@click.option(
+    "--wait", "wait_s", type=click.IntRange(0, 60), default=30, help="等待插卡秒数 / seconds to wait for a card"
+)
+def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s: int) -> None:
+    """收取 AMOUNT 元 / Take a payment of AMOUNT yuan and print the receipt.
+
+    Exit status: 0 paid, 1 not paid (no money moved), 3 still being settled.
+    """
+    try:
+        amount_fen = Fen.from_yuan(amount).count
+    except ValueError as error:
+        raise click.BadParameter("金额格式如 36.50 / an amount looks like 36.50", param_hint="AMOUNT") from error
+    at = client.place(config)
+    request = api.DebitRequest(
+        request_id=request_id or str(uuid.uuid4()),
+        order_no=order_no or f"cli-{uuid.uuid4().hex[:12]}",
+        amount_fen=amount_fen,
+        purpose=money.PURPOSE_PHARMACY_PURCHASE,
+        wait_ms=wait_s * 1000,
+    )
+    if not output.wants_json():
+        output.say(f"请求号 {request.request_id}", f"request id {request.request_id}")
+
+    async def work() -> api.GetReceiptResponse:
+        async with client.channel(at.his) as channel:
+            stub = _stub(channel)
+            done = await stub.Debit(request, metadata=client.metadata(), timeout=_WAIT_S + wait_s)
+            key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
+            return await stub.GetReceipt(key, metadata=client.metadata())
+
+    answer = client.run(work(), at, money=True)
+    if output.wants_json():
+        output.echo_json(MessageToDict(answer.transaction, preserving_proto_field_name=True))
+    else:
+        click.echo(answer.text, nl=False)
+    state = answer.transaction.state
+    sys.exit(0 if state == _APPROVED else client.EXIT_PENDING if state == _PENDING else client.EXIT_FAILED)
+
+
+@click.command()
+@client.with_config
+@output.with_json
+@output.with_language
+@output.with_debug
+@click.option("--open", "open_only", is_flag=True, help="只列未决交易 / only those whose outcome is open")
+@click.option("--count", type=click.IntRange(1, 200), default=20, help="条数 / how many")
+def transactions(config: Path | None, open_only: bool, count: int) -> None:
+    """列出最近的交易 / List transactions, newest first."""
+    at = client.place(config)
+
+    async def work() -> api.ListTransactionsResponse:
+        async with client.channel(at.his) as channel:
+            request = api.ListTransactionsRequest(page_size=count, open_only=open_only)
+            return await _stub(channel).ListTransactions(request, metadata=client.metadata(), timeout=_WAIT_S)
+
+    rows = client.run(work(), at).transactions
+    if output.wants_json():
+        output.echo_json([MessageToDict(row, preserving_proto_field_name=True) for row in rows])
+        return
+    if not rows:
+        output.say("没有交易。", "No transactions.")
+    for row in rows:
+        word = _word(row.state, row.resolves_to)
+        click.echo(
+            f"{row.created_at.ToDatetime():%Y-%m-%d %H:%M:%S}  {row.order_no:<20}  {Fen(row.amount_fen)!s:>10}  {word}"
+            + (f"  {row.reason}" if row.reason else "")
+        )
+
+
+def _word(state: int, resolves_to: int) -> str:
+    told = Told(api.TransactionState.Name(api.TransactionState.ValueType(state)).removeprefix("TRANSACTION_STATE_"))
+    match told:
+        case Told.APPROVED:
+            return output.choose("已支付", "PAID")
+        case Told.PENDING if resolves_to == api.TRANSACTION_STATE_REVERSED:
+            return output.choose("冲正中（未扣款）", "BEING REVERSED (not paid)")
+        case Told.PENDING:
+            return output.choose("核实中", "BEING SETTLED")
+        case _:
+            return output.choose("未支付", "NOT PAID")
+
+
+def _stub(channel: grpc.aio.Channel) -> TerminalServiceAsyncStub:
+    return TerminalServiceStub(channel)

@@ -1,0 +1,142 @@
+"""The receipt (凭条) of a debit, or the slip that proves that no money was taken. Chinese first, 48 columns wide."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
+
+from yikatong.core.bill import Bill, Fund
+from yikatong.core.orders import Purpose
+from yikatong.core.reasons import MEANING
+from yikatong.core.terminal_table import Told, verdict
+from yikatong.core.transaction import Transaction
+from yikatong.core.values import Fen
+
+WIDTH: Final = 48
+
+_PURPOSES: Final = {
+    Purpose.PHARMACY_PURCHASE: ("药店购药", "Pharmacy purchase"),
+    Purpose.OUTPATIENT_BILL: ("门诊费用", "Outpatient bill"),
+    Purpose.INPATIENT_SELF_PAID: ("住院自付", "In-patient, self-paid part"),
+}
+_TITLES: Final = {
+    Told.APPROVED: ("社会保障卡 异地扣款凭条", "Receipt"),
+    Told.DECLINED: ("未扣款证明", "No money was taken"),
+    Told.REFUSED: ("未扣款证明", "No money was taken"),
+    Told.REVERSED: ("冲正凭条（未扣款）", "Reversed: no money was taken"),
+    Told.PENDING: ("交易处理中，请勿重复收费", "Being settled: do not charge again"),
+}
+_RESULTS: Final = {
+    Told.APPROVED: ("已扣款", "Debited"),
+    Told.DECLINED: ("未扣款", "Declined"),
+    Told.REFUSED: ("未扣款", "Refused"),
+    Told.REVERSED: ("已冲正，未扣款", "Reversed"),
+    Told.PENDING: ("核实中", "Being settled"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A labelled value, or with an empty label a line of its own."""
+
+    label_zh: str
+    label_en: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who hands out the receipt: institution and both hotlines."""
+
+    institution_name: str
+    terminal_id: str
+    policy_hotline: str
+    fault_hotline: str
+
+
+def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
+    """The receipt of `row` as data. What PENDING will become is said, because the cashier may then take cash."""
+    told = verdict(row.state)
+    title = _TITLES[told.told]
+    lines = [
+        Line("", "", f"{title[0]} / {title[1]}"),
+        Line("机构", "Institution", issuer.institution_name or row.institution),
+        Line("终端", "Terminal", issuer.terminal_id),
+        Line("单据号", "Order", row.order_no + (f" ({row.order_part})" if row.order_part else "")),
+        Line("交易号", "Transaction", row.transaction_id),
+        Line("时间", "Time (UTC)", row.created_at[:19].replace("T", " ")),
+        Line("类别", "Purpose", " / ".join(_PURPOSES[row.purpose])),
+        Line("卡号", "Card", row.card_number_masked),
+        Line("姓名", "Name", row.cardholder_masked),
+    ]
+    if row.home_region:
+        lines.append(Line("参保地", "Home city", f"{row.home_city_zh} {row.home_city_en} ({row.home_region})"))
+    for item in bill.items:
+        lines += [
+            Line("", "", f"{item.name} × {_quantity(item.quantity_milli)}  {Fen(item.amount_fen)}"),
+            Line("", "", f"  国家码 National {item.national_code or '—'}"),
+            Line("", "", f"  地方码 Local    {item.local_code or '—'}"),
+        ]
+    if bill.total_fen:
+        lines.append(Line("总金额", "Bill total", f"{Fen(bill.total_fen)} 元"))
+    for share in bill.shares:
+        fund = Fund[share.fund].value
+        lines.append(Line(fund[0], fund[1], f"{Fen(share.amount_fen)} 元"))
+    result = _RESULTS[told.told]
+    lines.append(Line("个人账户扣款", "Personal account", f"{row.amount} 元"))
+    lines.append(Line("结果", "Result", f"{result[0]} / {result[1]}"))
+    if told.resolves_to is Told.REVERSED:
+        lines.append(Line("", "", "本笔将冲正，未扣款；可改收现金。"))
+        lines.append(Line("", "", "It will be reversed; cash may be taken."))
+    if row.why is not None and told.told is not Told.APPROVED:
+        meaning = MEANING[row.why]
+        lines += [Line("原因", "Reason", row.reason), Line("", "", meaning.zh), Line("", "", meaning.en)]
+    if told.told is Told.APPROVED:
+        if row.balance_fen is not None:
+            lines.append(Line("账户余额", "Balance", f"{Fen(row.balance_fen)} 元"))
+        lines.append(Line("参考号", "Reference", row.reference))
+        lines.append(Line("记账日", "Accounting date", row.accounting_date))
+    elif told.told is Told.REVERSED and row.reference:
+        lines.append(Line("冲正参考号", "Proof", row.reference))
+    lines += [
+        Line("政策热线", "Policy hotline", issuer.policy_hotline),
+        Line("故障热线", "Fault hotline", issuer.fault_hotline),
+    ]
+    return tuple(lines)
+
+
+def as_text(lines: tuple[Line, ...]) -> str:
+    """The receipt as plain text, at most 48 columns; a Chinese character takes two."""
+    rule = "-" * WIDTH
+    out = [rule]
+    for number, line in enumerate(lines):
+        if not line.label_zh:
+            out += [_centred(line.value), rule] if number == 0 else _wrapped(line.value, "")
+        else:
+            out += _wrapped(line.value, f"{line.label_zh} {line.label_en}: ")
+    return "\n".join([*out, rule, ""])
+
+
+def columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _quantity(milli: int) -> str:
+    whole, part = divmod(milli, 1000)
+    return f"{whole}.{part:03d}".rstrip("0").rstrip(".")
+
+
+def _centred(text: str) -> str:
+    return " " * max((WIDTH - columns(text)) // 2, 0) + text
+
+
+def _wrapped(text: str, label: str) -> list[str]:
+    """Label and text; what does not fit goes on below, indented by two."""
+    lines, line = [], label
+    for char in text:
+        if columns(line) + columns(char) > WIDTH:
+            lines.append(line)
+            line = "  "
+        line += char
+    return [*lines, line]

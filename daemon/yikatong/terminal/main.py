@@ -1,0 +1,184 @@
+"""Wires a terminal daemon: the place that names the concrete reader, keypad, journal and link."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import stat
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from yikatong.api.diagnostics.v1 import diagnostics_pb2
+from yikatong.api.terminal.v1 import terminal_pb2
+from yikatong.core.ports import CardReader, PinEntry
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.card import SocialSecurityCard
+from yikatong.runtime.clock import Clock, SystemClock
+from yikatong.runtime.edge import Edge
+from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
+from yikatong.terminal import rpc
+from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.desk import Desk
+from yikatong.terminal.events import Hub
+from yikatong.terminal.gateway_client import GatewayChannel, money_link
+from yikatong.terminal.journal import Journal
+from yikatong.terminal.runner import DEFAULT_LIMITS, Limits, Runner
+from yikatong.terminal.session import Session
+from yikatong.terminal.terminal import Terminal
+
+_log = structlog.get_logger(__name__)
+
+EXIT_OK: Final = 0
+EXIT_AGAIN: Final = 1
+"""The journal failed: systemd starts us again, and what is on the disk is read anew."""
+EXIT_CONFIGURATION: Final = 78
+"""Configuration, clone or downgrade: starting again does not help (RestartPreventExitStatus)."""
+
+_TERMINAL_SERVICE: Final = terminal_pb2.DESCRIPTOR.services_by_name["TerminalService"].full_name
+_DIAGNOSTICS_SERVICE: Final = diagnostics_pb2.DESCRIPTOR.services_by_name["DiagnosticsService"].full_name
+_UNIX_PATH_MAX: Final = 100
+
+
+async def serve(
+    config: DaemonConfig,
+    *,
+    stop: asyncio.Event,
+    ready: Callable[[Terminal], None] = lambda terminal: None,
+    clock: Clock | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    reader: CardReader | None = None,
+) -> int:
+    """Runs the daemon until `stop`; returns the exit status. Raises YikatongError where it can't start.
+
+    `reader` replaces the configured one where the caller holds it already (demo, tests).
+    """
+    exits: list[int] = []
+
+    def leave(reason: Reason) -> None:
+        _log.error("leaving the service", reason=reason.value)
+        exits.append(EXIT_CONFIGURATION if reason is Reason.TERMINAL_SUPERSEDED else EXIT_AGAIN)
+        stop.set()
+
+    async with contextlib.AsyncExitStack() as stack:
+        terminal = await stack.enter_async_context(_assemble(config, clock or SystemClock(), limits, reader, leave))
+        checks = await stack.enter_async_context(_serving(terminal, config))
+        tasks = [
+            asyncio.create_task(terminal.keep_signed_in(), name="session"),
+            asyncio.create_task(terminal.watch_reader(), name="reader"),
+        ]
+        notifier = Notifier.from_environment()
+        watchdog = Watchdog(notifier, terminal.journal.probe, limit_s=watchdog_limit_s())
+        tasks.append(asyncio.create_task(watchdog.run(), name="watchdog"))
+        for task in tasks:
+            task.add_done_callback(_background_ended)
+        notifier.ready("serving")
+        ready(terminal)
+        await stop.wait()
+        notifier.stopping()
+        await checks.enter_graceful_shutdown()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return exits[0] if exits else EXIT_OK
+
+
+@contextlib.asynccontextmanager
+async def _assemble(
+    config: DaemonConfig, clock: Clock, limits: Limits, reader: CardReader | None, leave: Callable[[Reason], None]
+) -> AsyncIterator[Terminal]:
+    async with contextlib.AsyncExitStack() as stack:
+        journal = Journal(config.journal)
+        stack.push_async_callback(journal.close)
+        await journal.prove()
+        gateway = GatewayChannel(
+            config.gateway.address, config.gateway.identity, server_name=config.gateway.server_name
+        )
+        stack.push_async_callback(gateway.close)
+        if reader is None:
+            reader = _reader(config)
+            stack.push_async_callback(reader.close)
+        keypad = _pin_entry(config)
+        if keypad is not None:
+            stack.push_async_callback(keypad.close)
+        hub, link = Hub(), money_link(gateway)
+        session = Session(config.terminal_id, version("yikatong"), gateway, journal, clock)
+        timeout_ms = config.pin_keypad.timeout_ms if config.pin_keypad else 0
+        desk = Desk(reader, SocialSecurityCard(), clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
+        runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits)
+        stack.push_async_callback(runner.close)
+        recovered = await runner.recover()
+        _log.info("journal read", open_rows=recovered)
+        yield Terminal(config, version("yikatong"), clock, hub, journal, session, link, desk, runner)
+
+
+@contextlib.asynccontextmanager
+async def _serving(terminal: Terminal, config: DaemonConfig) -> AsyncIterator[health.aio.HealthServicer]:
+    """One server per socket: the folder's group is the gate of each."""
+    checks = health.aio.HealthServicer()
+    his = grpc.aio.server(interceptors=[Edge()])
+    rpc.add_to(his, terminal)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, his)
+    if config.development:
+        reflection.enable_server_reflection([_TERMINAL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], his)
+    path = Path(config.sockets.his)
+    _bind(his, path)
+    await his.start()
+    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+    await checks.set(_TERMINAL_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield checks
+    finally:
+        await his.stop(grace=2.0)
+        _unbind(path)
+
+
+def _bind(server: grpc.aio.Server, path: Path) -> None:
+    """A socket left behind by a killed daemon is taken over; anything else at that path is not ours to remove."""
+    if len(str(path).encode()) > _UNIX_PATH_MAX:
+        raise YikatongError(Reason.CONFIGURATION_INVALID, "the socket's path is too long", path=str(path))
+    if path.exists() or path.is_symlink():
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise YikatongError(Reason.CONFIGURATION_INVALID, "the socket's path is taken by a file", path=str(path))
+        path.unlink()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    server.add_insecure_port(f"unix:{path}")
+
+
+def _unbind(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _reader(config: DaemonConfig) -> CardReader:
+    if config.reader.kind == "pcsc":
+        from yikatong.drivers.pcsc import PcscReader
+
+        return PcscReader(config.reader.name)
+    if not config.development:
+        raise YikatongError(Reason.CONFIGURATION_INVALID, "a simulated reader needs development = true")
+    from yikatong.simulators.card.deck import find
+    from yikatong.simulators.reader import SimulatedReader
+
+    reader = SimulatedReader()
+    if config.reader.card:
+        reader.insert(find(config.reader.card).make())
+    return reader
+
+
+def _pin_entry(config: DaemonConfig) -> PinEntry | None:
+    if config.pin_keypad is None:
+        return None
+    from yikatong.drivers.serial.pin_keypad import SerialPinKeypad
+
+    return SerialPinKeypad(Path(config.pin_keypad.device))
+
+
+def _background_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a background task failed", task=task.get_name(), exc_info=error)

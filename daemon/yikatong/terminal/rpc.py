@@ -1,0 +1,230 @@
+"""TerminalService: what the HIS asks. The one place where the terminal speaks protobuf to it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, Final
+
+import grpc
+import msgspec
+
+from yikatong.api.terminal.v1 import terminal_pb2 as api
+from yikatong.api.terminal.v1 import terminal_pb2_grpc
+from yikatong.core.bill import Bill, Fund, Item, Share
+from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.reasons import MEANING, Moved, Reason, Retry, YikatongError
+from yikatong.core.receipt import Issuer, as_text, receipt
+from yikatong.core.terminal_table import State, Told, verdict
+from yikatong.core.transaction import Transaction
+from yikatong.core.values import RequestId, TransactionId
+from yikatong.runtime import wire
+from yikatong.runtime.edge import Context, wants_english
+from yikatong.terminal.events import Readiness, StageReached
+from yikatong.terminal.terminal import Terminal
+
+_MARGIN_S: Final = 1.0
+_PAGE: Final = 50
+
+_STATES: Final = {told: api.TransactionState.Value(f"TRANSACTION_STATE_{told.value}") for told in Told}
+_OUTCOMES: Final = {moved: api.Outcome.Value(f"OUTCOME_{moved.value}") for moved in Moved}
+_RETRIES: Final = {retry: api.Retry.Value(f"RETRY_{retry.value}") for retry in Retry}
+
+
+class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+
+    async def GetTerminal(self, request: api.GetTerminalRequest, context: Context) -> api.GetTerminalResponse:
+        terminal = self._terminal
+        granted, refusal = terminal.session.granted, terminal.not_ready()
+        return api.GetTerminalResponse(
+            terminal_id=terminal.session.terminal_id,
+            institution=granted.institution if granted else "",
+            institution_name=granted.institution_name if granted else "",
+            treatment_region=granted.treatment_region if granted else "",
+            software_version=terminal.version,
+            signed_in=granted is not None,
+            ready=refusal is None,
+            not_ready_reason=refusal.value if refusal else "",
+            policy_hotline=terminal.hotlines[0],
+            fault_hotline=terminal.hotlines[1],
+            open_transactions=len(terminal.runner.open_rows()),
+        )
+
+    async def WatchTerminal(
+        self, request: api.WatchTerminalRequest, context: Context
+    ) -> AsyncIterator[api.WatchTerminalResponse]:
+        english = wants_english(context)
+        async for happening in self._terminal.hub.watch():
+            event = api.WatchTerminalResponse()
+            event.at.FromDatetime(self._terminal.clock.now())
+            match happening:
+                case ReaderState():
+                    event.card.CopyFrom(api.CardEvent(reader=happening.name, present=happening.card_present))
+                case StageReached():
+                    event.stage.request_id = happening.request_id
+                    event.stage.stage = api.Stage.Value(f"STAGE_{happening.stage.name}")
+                    event.stage.prompt = happening.stage.value[1 if english else 0]
+                case Transaction():
+                    event.transaction.transaction.CopyFrom(_transaction(happening, english=english))
+                case Readiness():
+                    event.health.CopyFrom(api.HealthEvent(ready=not happening.reason, reason=happening.reason))
+            yield event
+
+    async def ReadCard(self, request: api.ReadCardRequest, context: Context) -> api.ReadCardResponse:
+        if request.full and not self._terminal.his_may_read_identity:
+            raise YikatongError(Reason.NOT_ALLOWED, "personal data in clear is not allowed here", field="full")
+        identity = await self._terminal.desk.read(wait_ms=request.wait_ms)
+        return api.ReadCardResponse(card=_card(identity, self._terminal.desk.reader.name, full=request.full))
+
+    async def GetAccount(self, request: api.GetAccountRequest, context: Context) -> api.GetAccountResponse:
+        identity, account = await self._terminal.account(wait_ms=request.wait_ms)
+        english = wants_english(context)
+        return api.GetAccountResponse(
+            card=_card(identity, self._terminal.desk.reader.name, full=False),
+            balance_fen=account.balance.count,
+            home_region=account.city.region.code,
+            home_city=account.city.name_en if english else account.city.name_zh,
+        )
+
+    async def Debit(self, request: api.DebitRequest, context: Context) -> api.DebitResponse:
+        bill = Bill(
+            tuple(
+                Item(item.name, item.national_code, item.local_code, item.quantity_milli, item.amount_fen)
+                for item in request.items
+            ),
+            tuple(
+                Share(Fund[api.Fund.Name(share.fund).removeprefix("FUND_")].name, share.amount_fen)
+                for share in request.shares
+            ),
+            request.bill_total_fen,
+            request.operator_id,
+        )
+        bill.check(request.amount_fen)
+        row = Transaction(
+            transaction_id=TransactionId(""),
+            request_id=RequestId(request.request_id),
+            order_no=request.order_no,
+            order_part=request.order_part,
+            amount_fen=request.amount_fen,
+            purpose=wire.purpose_from_wire(request.purpose),
+            state=State.PREPARED,
+            confirm_within_ms=request.confirm_within_ms,
+            bill_digest=hashlib.new("sm3", msgspec.json.encode(bill)).hexdigest(),
+        )
+        done = await self._terminal.runner.debit(row, bill, wait_ms=request.wait_ms, patience_s=_patience_s(context))
+        return api.DebitResponse(transaction=_transaction(done, english=wants_english(context)))
+
+    async def ConfirmTransaction(
+        self, request: api.ConfirmTransactionRequest, context: Context
+    ) -> api.ConfirmTransactionResponse:
+        row = await self._terminal.runner.confirm(TransactionId(request.transaction_id))
+        return api.ConfirmTransactionResponse(transaction=_transaction(row, english=wants_english(context)))
+
+    async def GetTransaction(self, request: api.GetTransactionRequest, context: Context) -> api.GetTransactionResponse:
+        journal = self._terminal.journal
+        match request.WhichOneof("key"):
+            case "transaction_id":
+                row = await journal.by_id(request.transaction_id)
+            case "request_id":
+                row = await journal.by_request(request.request_id)
+            case _:
+                row = await journal.by_order(request.order_no, request.order_part)
+        return api.GetTransactionResponse(transaction=_transaction(_found(row), english=wants_english(context)))
+
+    async def ListTransactions(
+        self, request: api.ListTransactionsRequest, context: Context
+    ) -> api.ListTransactionsResponse:
+        size = request.page_size or _PAGE
+        rows = await self._terminal.journal.newest(size + 1, open_only=request.open_only, before=request.page_token)
+        english = wants_english(context)
+        return api.ListTransactionsResponse(
+            transactions=[_transaction(row, english=english) for row in rows[:size]],
+            next_page_token=rows[size - 1].transaction_id if len(rows) > size else "",
+        )
+
+    async def GetReceipt(self, request: api.GetReceiptRequest, context: Context) -> api.GetReceiptResponse:
+        row = _found(await self._terminal.journal.by_id(request.transaction_id))
+        granted = self._terminal.session.granted
+        policy, fault = self._terminal.hotlines
+        issuer = Issuer(granted.institution_name if granted else "", self._terminal.session.terminal_id, policy, fault)
+        lines = receipt(row, await self._terminal.journal.bill(row.transaction_id), issuer)
+        return api.GetReceiptResponse(
+            text=as_text(lines),
+            lines=[api.ReceiptLine(label_zh=line.label_zh, label_en=line.label_en, value=line.value) for line in lines],
+            transaction=_transaction(row, english=wants_english(context)),
+        )
+
+
+def add_to(server: grpc.aio.Server, terminal: Terminal) -> None:
+    terminal_pb2_grpc.add_TerminalServiceServicer_to_server(TerminalServicer(terminal), server)
+
+
+def _patience_s(context: Context) -> float | None:
+    """How long the caller listens: its deadline less what it takes to make a reversal durable and to answer."""
+    remaining: Any = context.time_remaining()
+    return None if remaining is None else max(float(remaining) - _MARGIN_S, float(remaining) / 2)
+
+
+def _found(row: Transaction | None) -> Transaction:
+    if row is None:
+        raise YikatongError(Reason.TRANSACTION_NOT_FOUND, "no transaction has this key")
+    return row
+
+
+def _transaction(row: Transaction, *, english: bool) -> api.Transaction:
+    told = verdict(row.state)
+    wired = api.Transaction(
+        transaction_id=row.transaction_id,
+        request_id=row.request_id,
+        order_no=row.order_no,
+        order_part=row.order_part,
+        state=_STATES[told.told],
+        outcome=_OUTCOMES[told.moved],
+        retry=_RETRIES[told.retry],
+        resolves_to=_STATES[told.resolves_to] if told.resolves_to else api.TRANSACTION_STATE_UNSPECIFIED,
+        reason=row.reason,
+        amount_fen=row.amount_fen,
+        purpose=wire.purpose_to_wire(row.purpose),
+        balance_fen=row.balance_fen or 0,
+        reference=row.reference,
+        home_region=row.home_region,
+        home_city=row.home_city_en if english else row.home_city_zh,
+        treatment_region=row.treatment_region,
+        accounting_date=row.accounting_date,
+        card_number=row.card_number_masked,
+        cardholder_name=row.cardholder_masked,
+        confirmed=row.confirmed,
+        journal_state=row.state.value,
+    )
+    why = row.why or (Reason.OUTCOME_PENDING if told.told is Told.PENDING else None)
+    if why is not None and told.told is not Told.APPROVED:
+        meaning = MEANING[why]
+        wired.message = meaning.en if english else meaning.zh
+        wired.next_step = meaning.next_en if english else meaning.next_zh
+    for name in ("created_at", "decided_at", "confirm_by"):
+        if text := getattr(row, name):
+            getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
+    return wired
+
+
+def _card(identity: CardIdentity, reader: str, *, full: bool) -> api.Card:
+    shown = (
+        (identity.card_number.reveal(), identity.social_security_number.reveal(), identity.name.reveal())
+        if full
+        else (str(identity.card_number), str(identity.social_security_number), str(identity.name))
+    )
+    return api.Card(
+        reader=reader,
+        card_number=shown[0],
+        social_security_number=shown[1],
+        name=shown[2],
+        issuing_region=identity.issuing_region.code,
+        spec_version=identity.spec_version,
+        issue_date=identity.issue_date,
+        expiry_date=identity.expiry_date,
+        algorithm=identity.algorithm.value,
+        unreadable_fields=identity.unreadable_fields,
+    )

@@ -1,0 +1,90 @@
+"""One terminal: its parts, and what only all of them together can say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yikatong.core.card import CardIdentity
+from yikatong.core.orders import Account
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.runtime.clock import Clock
+from yikatong.runtime.leg import DebitLink, LinkDown
+from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.desk import Desk, payer_of
+from yikatong.terminal.events import Hub, Readiness
+from yikatong.terminal.journal import Journal
+from yikatong.terminal.runner import Runner
+from yikatong.terminal.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Everything that the services of a running daemon share."""
+
+    config: DaemonConfig
+    version: str
+    clock: Clock
+    hub: Hub
+    journal: Journal
+    session: Session
+    link: DebitLink
+    desk: Desk
+    runner: Runner
+
+    @property
+    def his_may_read_identity(self) -> bool:
+        return self.config.his_may_read_identity
+
+    @property
+    def hotlines(self) -> tuple[str, str]:
+        """Policy and fault hotline: the gateway's, or until the first sign-in the configuration's."""
+        if (granted := self.session.granted) is not None:
+            return granted.policy_hotline, granted.fault_hotline
+        return self.config.hotlines.policy, self.config.hotlines.fault
+
+    def not_ready(self) -> Reason | None:
+        """Why no debit is taken now; None where debits are taken."""
+        if self.journal.failed:
+            return Reason.JOURNAL_UNAVAILABLE
+        try:
+            self.session.require()
+        except YikatongError as error:
+            return error.reason
+        return None
+
+    async def account(self, *, wait_ms: int) -> tuple[CardIdentity, Account]:
+        """The card at the reader and its personal account. Raises YikatongError, also for an account that can't pay."""
+        self.session.require()
+        identity = await self.desk.read(wait_ms=wait_ms)
+        try:
+            account = await self.link.account(payer_of(identity), None)
+        except LinkDown as error:
+            raise YikatongError(Reason.GATEWAY_UNREACHABLE, "the enquiry got no answer") from error
+        if account.reason is not None:
+            raise YikatongError(account.reason, "the account can't be used")
+        return identity, account
+
+    async def keep_signed_in(self) -> None:
+        """Signs in, then watches the link: when it comes back, what waits to be repeated is repeated at once."""
+
+        def told() -> None:
+            reason = self.not_ready()
+            self.hub.tell(Readiness(reason.value if reason else ""))
+
+        await self.session.run(told)
+        if self.session.fenced:
+            return
+        self.runner.nudge()
+        was_ready = True
+        while True:
+            await self.session.link_changed()
+            ready = self.not_ready() is None
+            if ready is not was_ready:
+                told()
+                if ready:
+                    self.runner.nudge()
+            was_ready = ready
+
+    async def watch_reader(self) -> None:
+        async for state in self.desk.reader.watch():
+            self.hub.tell(state)
