@@ -145,6 +145,8 @@ class Store:
 def _open(path: Path, application_id: int, version: int, schema: str) -> apsw.Connection:
     """Opens with the settings of the design, in their order, and reads each one back."""
     fresh = not path.exists()
+    if fresh:  # the write-ahead log gets the mode of its file
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(0)
 
@@ -175,7 +177,6 @@ def _open(path: Path, application_id: int, version: int, schema: str) -> apsw.Co
     if settings != (_SYNCHRONOUS_EXTRA, "exclusive", "wal", 1):
         raise StoreFailed(f"the store's settings did not hold: {settings}")
     if fresh:
-        path.chmod(0o600)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(folder)

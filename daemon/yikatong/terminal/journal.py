@@ -26,7 +26,7 @@ VERSION: Final = 1
 
 _SCHEMA: Final = """
 CREATE TABLE event(
-    number INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL, state TEXT NOT NULL, content BLOB NOT NULL,
+    number INTEGER PRIMARY KEY, transaction_id TEXT NOT NULL, content BLOB NOT NULL,
     head BLOB NOT NULL, mac BLOB NOT NULL) STRICT;
 CREATE TABLE txn(
     transaction_id TEXT PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, order_no TEXT NOT NULL, order_part TEXT NOT NULL,
@@ -91,8 +91,8 @@ class Journal:
             number, previous = (last[0] + 1, last[1]) if last else (1, _GENESIS)
             head = _link(previous, number, content)
             connection.execute(
-                "INSERT INTO event VALUES(?,?,?,?,?,?)",
-                (number, row.transaction_id, row.state.value, content, head, self.vault.mac(head)),
+                "INSERT INTO event VALUES(?,?,?,?,?)",
+                (number, row.transaction_id, content, head, self.vault.mac(head)),
             )
             connection.execute(
                 "INSERT INTO txn VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(transaction_id) DO UPDATE SET"
