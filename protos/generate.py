@@ -59,7 +59,8 @@ def files(below: Path) -> set[Path]:
 
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
-        fresh = Path(folder)
+        fresh = Path(folder) / "gen"  # the temporary folder itself is for its owner only, and copytree keeps that
+        fresh.mkdir()
         generate(fresh)
         if "--check" in sys.argv[1:]:
             drifted = sorted(
