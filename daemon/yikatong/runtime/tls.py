@@ -57,10 +57,17 @@ class Identity:
         authority, certificate, key = self.read()
         return grpc.ssl_channel_credentials(authority, key, certificate)
 
+    def valid_from(self) -> datetime:
+        """Beginning of the certificate's life, UTC. Raises YikatongError CERTIFICATE_INVALID."""
+        return self._certificate().not_valid_before_utc
+
     def valid_until(self) -> datetime:
         """End of the certificate's life, UTC. Raises YikatongError CERTIFICATE_INVALID."""
+        return self._certificate().not_valid_after_utc
+
+    def _certificate(self) -> x509.Certificate:
         try:
-            return x509.load_pem_x509_certificate(self.read()[1]).not_valid_after_utc
+            return x509.load_pem_x509_certificate(self.read()[1])
         except ValueError as error:
             raise YikatongError(Reason.CERTIFICATE_INVALID, "the certificate can't be read") from error
 

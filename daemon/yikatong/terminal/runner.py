@@ -55,7 +55,7 @@ _log = structlog.get_logger(__name__)
 _REVERSAL_CALL_S: Final = 20.0
 _ASK_LATER_S: Final = 3600.0
 _GRACE_S: Final = 3.0
-_UNRESOLVED_MAX: Final = 20
+UNRESOLVED_MAX: Final = 20
 _WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
 
 
@@ -68,6 +68,7 @@ class Live:
     order: DebitOrder | None = None
     refused: YikatongError | None = None
     waiters: int = 0
+    attempts: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
@@ -178,6 +179,16 @@ class Runner:
             live.row for live in self._live.values() if live.row.state not in FINAL and live.row.state != State.PREPARED
         ]
 
+    def attempts(self, transaction_id: TransactionId) -> int:
+        """How often the reversal of an open row has gone unanswered since this process started."""
+        live = self._live.get(transaction_id)
+        return 0 if live is None else live.attempts
+
+    @property
+    def at_the_desk(self) -> bool:
+        """Whether a debit is at the card or the PIN now: nobody else should touch the reader."""
+        return any(live.row.state is State.PREPARED for live in self._live.values())
+
     async def close(self) -> None:
         """Stops working; what is open is taken up by the next start."""
         tasks = [task for live in self._live.values() for task in live.tasks.values()]
@@ -249,7 +260,7 @@ class Runner:
         if self._failed or self._journal.failed:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "the journal failed; the service is leaving")
         counted = [row for row in self.open_rows() if row.state in {State.SENT, State.REVERSING}]
-        if len(counted) > _UNRESOLVED_MAX:
+        if len(counted) > UNRESOLVED_MAX:
             raise YikatongError(Reason.TOO_MANY_UNRESOLVED, "too many debits are open", count=len(counted))
 
     async def _require_settled_card(self, row: Transaction) -> None:
@@ -398,13 +409,16 @@ class Runner:
 
     async def _reverse(self, live: Live) -> None:
         order, cause = _order(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
+
+        def unanswered(attempts: int) -> None:
+            live.attempts = attempts
+            _log.info("reversal unanswered", transaction_id=live.row.transaction_id, attempts=attempts)
+
         answer = await insist(
             lambda: self._link.reverse(order, cause),
             self._limits.backoff,
             call_s=_REVERSAL_CALL_S,
-            unanswered=lambda attempts: _log.info(
-                "reversal unanswered", transaction_id=live.row.transaction_id, attempts=attempts
-            ),
+            unanswered=unanswered,
             nudge=live.nudge,
         )
         await self._happen(live, ReversalAnswered(answer))

@@ -64,6 +64,11 @@ class Session:
         """Another machine holds this identity: no debit and no reversal from here any more."""
         self.fenced = True
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the link to the gateway is up, as far as is known without sending anything."""
+        return self._gateway.reachable
+
     async def link_changed(self) -> None:
         """Returns when the state of the link to the gateway has changed."""
         await self._gateway.next_change()

@@ -1,0 +1,178 @@
+"""The health of a running terminal: observes every part, each within its own time, and has it judged (probes)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+import msgspec
+
+from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.reasons import YikatongError
+from yikatong.core.selftest import Report
+from yikatong.core.transaction import Transaction
+from yikatong.runtime.clock import Clock
+from yikatong.runtime.store import StoreFailed
+from yikatong.runtime.tls import Identity
+from yikatong.terminal import probes
+from yikatong.terminal.probes import KeypadSeen, LinkSeen, OpenRow, Probe, SocketSeen, Validity
+from yikatong.terminal.runner import UNRESOLVED_MAX
+from yikatong.terminal.terminal import Terminal
+
+PCSCD_SOCKET: Final = "/run/pcscd/pcscd.comm"
+PCSCD_VARIABLE: Final = "PCSCLITE_CSOCK_NAME"
+
+_DEVICE_S: Final = 3.0
+_CARD_S: Final = 6.0
+_SOCKET_S: Final = 2.0
+
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Every probe, in the order of a screen."""
+
+    checked_at: datetime
+    probes: tuple[Probe, ...]
+
+
+async def check(terminal: Terminal) -> Health:
+    """Looks at everything once, all at the same time; a part that does not answer in time is told as such."""
+    config, clock = terminal.config, terminal.clock
+    now = clock.now()
+    state, keypad, pcscd, journal, last = await asyncio.gather(
+        reader_state(terminal), keypad_seen(terminal), pcscd_seen(terminal), journal_error(terminal), newest(terminal)
+    )
+    room = shutil.disk_usage(config.state)
+    device = config.pin_keypad.device if config.pin_keypad else ""
+    rows = [OpenRow(row, age_ms(row, clock)) for row in terminal.runner.open_rows()]
+    granted = terminal.session.granted
+    return Health(
+        now,
+        (
+            probes.configuration(development=config.development, simulated_reader=config.reader.kind == "simulated"),
+            probes.journal(journal),
+            probes.disk(room.free, room.total),
+            probes.pcscd(pcscd),
+            probes.reader(state),
+            await _card(terminal, state if isinstance(state, ReaderState) else None),
+            probes.pin_keypad(device, keypad),
+            probes.certificate(validity(config.gateway.identity), now),
+            probes.gateway(link_seen(terminal)),
+            probes.clock(terminal.session.clock_offset if granted else None),
+            probes.open_transactions(rows, limit=UNRESOLVED_MAX),
+            probes.self_test(last, now, config.self_test_days),
+            probes.hotlines(*terminal.hotlines),
+        ),
+    )
+
+
+def age_ms(row: Transaction, clock: Clock) -> int:
+    """By the boot clock where it is the same boot, else by the wall clock; never negative."""
+    if row.boot_id == clock.boot_id:
+        return clock.boot_ms() - row.created_boot_ms
+    age = clock.now() - datetime.fromisoformat(row.created_at)
+    return max(int(age.total_seconds() * 1000), 0)
+
+
+async def reader_state(terminal: Terminal) -> ReaderState | YikatongError | None:
+    try:
+        return await _within(_DEVICE_S, terminal.desk.reader.state())
+    except YikatongError as error:
+        return error
+
+
+async def keypad_seen(terminal: Terminal) -> KeypadSeen | None:
+    if (keypad := terminal.desk.pin_entry) is None:
+        return None
+    try:
+        async with asyncio.timeout(_DEVICE_S):
+            await keypad.check()
+    except TimeoutError:
+        return KeypadSeen(answered=False)
+    except YikatongError as error:
+        return KeypadSeen(answered=True, error=error)
+    return KeypadSeen(answered=True)
+
+
+async def pcscd_seen(terminal: Terminal) -> SocketSeen | None:
+    if terminal.config.reader.kind != "pcsc":
+        return None
+    return await asyncio.to_thread(knock, os.environ.get(PCSCD_VARIABLE) or PCSCD_SOCKET)
+
+
+def knock(path: str) -> SocketSeen:
+    """Whether something listens at the unix socket `path`. Connecting starts a socket-activated pcscd."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+        line.settimeout(_SOCKET_S)
+        try:
+            line.connect(path)
+        except OSError as error:
+            return SocketSeen(path, os.strerror(error.errno) if error.errno else "timeout")
+    return SocketSeen(path)
+
+
+async def journal_error(terminal: Terminal) -> str | None:
+    """Writes and reads back durably; why that failed, None where it did not."""
+    try:
+        await terminal.journal.probe()
+    except StoreFailed as error:
+        return str(error)
+    return None
+
+
+async def newest(terminal: Terminal) -> Report | None:
+    """The newest stored report of a self-test; none where the journal can't be read, which is told elsewhere."""
+    try:
+        found = await terminal.journal.self_tests(1)
+    except StoreFailed:
+        return None
+    return msgspec.json.decode(found[0], type=Report) if found else None
+
+
+def validity(identity: Identity) -> Validity | YikatongError:
+    try:
+        return Validity(identity.valid_from(), identity.valid_until())
+    except YikatongError as error:
+        return error
+
+
+def link_seen(terminal: Terminal) -> LinkSeen:
+    session = terminal.session
+    return LinkSeen(
+        terminal.config.gateway.address,
+        session.granted,
+        session.refusal.reason if session.refusal else None,
+        session.fenced,
+        session.reachable,
+    )
+
+
+async def _card(terminal: Terminal, state: ReaderState | None) -> Probe:
+    """Reads the card, unless somebody is just paying with it."""
+    if state is None or not state.card_present:
+        return probes.card(state, None)
+    if terminal.runner.at_the_desk:
+        return probes.card_in_use()
+    read: CardIdentity | YikatongError | None
+    try:
+        read = await _within(_CARD_S, terminal.desk.read(wait_ms=0))
+    except YikatongError as error:
+        read = error
+    return probes.card(state, read)
+
+
+async def _within(limit_s: float, work: Awaitable[Seen]) -> Seen | None:
+    """None where there is no answer in time: whoever is stuck stays stuck, we do not wait."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await work
+    except TimeoutError:
+        return None
