@@ -15,13 +15,18 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Generic, Protocol, TypeVar
 
+import structlog
+
 from yikatong.core.reasons import Reason, YikatongError
 
 T = TypeVar("T")
 
+_log = structlog.stdlib.get_logger(__name__)
+
 
 class Closable(Protocol):
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Lets the device go. An error here ends nothing: it is logged, and the device is taken as closed."""
 
 
 Device = TypeVar("Device", bound=Closable)
@@ -30,8 +35,9 @@ Device = TypeVar("Device", bound=Closable)
 class Lane(Generic[Device]):
     """Runs jobs against a device, in order, in the thread that opened it.
 
-    The device is opened when the first job needs it, closed after `BROKEN` reasons, and opened again by the next job:
-    `open_device` may raise YikatongError (NO_READER, …), which then belongs to the job that asked.
+    The device is opened when the first job needs it, closed after a job that failed with one of `reopen_after`, and
+    opened again by the next job: `open_device` may raise YikatongError (NO_READER, …), which then belongs to the job
+    that asked. `run` and `close` belong to one event loop.
     """
 
     def __init__(
@@ -83,27 +89,39 @@ class Lane(Generic[Device]):
         device: Device | None = None
         try:
             while (item := self._slips.get()) is not None and not self._closing.is_set():
-                slip, job = item
-                if not slip.set_running_or_notify_cancel():
-                    continue  # the caller left before we began: nothing has happened
-                self._busy_since = time.monotonic()
-                try:
-                    if device is None:
-                        device = self._open()
-                    slip.set_result(job(device))
-                except StopIteration as error:  # on 3.11 a Future that gets one never wakes its waiter
-                    slip.set_exception(RuntimeError(f"a lane job ran dry: {error!r}"))
-                except BaseException as error:  # noqa: BLE001 - it belongs to the caller, whatever it is
-                    slip.set_exception(error)
-                    if device is not None and isinstance(error, YikatongError) and error.reason in self._reopen_after:
-                        device.close()
-                        device = None
-                finally:
-                    self._busy_since = None
+                device = self._answer(item, device)
+                del item  # a lane that waits keeps nothing of the job before: a closure may hold a PIN
         finally:
             if device is not None:
-                device.close()
+                self._close_device(device)
             self._refuse_the_rest(item)
+
+    def _answer(self, item: tuple[Future[Any], Callable[[Device], Any]], device: Device | None) -> Device | None:
+        """Runs one job; returns the device as the next one finds it."""
+        slip, job = item
+        if not slip.set_running_or_notify_cancel():
+            return device  # the caller left before we began: nothing has happened
+        self._busy_since = time.monotonic()
+        try:
+            if device is None:
+                device = self._open()
+            slip.set_result(job(device))
+        except StopIteration as error:  # on 3.11 a Future that gets one never wakes its waiter
+            slip.set_exception(RuntimeError(f"a lane job ran dry: {error!r}"))
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller, whatever it is
+            if device is not None and isinstance(error, YikatongError) and error.reason in self._reopen_after:
+                self._close_device(device)
+                device = None
+            slip.set_exception(error)
+        finally:
+            self._busy_since = None
+        return device
+
+    def _close_device(self, device: Device) -> None:
+        try:
+            device.close()
+        except Exception:  # noqa: BLE001 - whatever it is, the lane must go on to the next job
+            _log.exception("device_close_failed", device=self._name)
 
     def _refuse_the_rest(self, item: tuple[Future[Any], Callable[[Device], Any]] | None) -> None:
         while True:

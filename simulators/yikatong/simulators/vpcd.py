@@ -61,7 +61,9 @@ class VirtualSlot:
     def __enter__(self) -> VirtualSlot:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
         self.close()
 
     def _take_out(self) -> None:

@@ -10,7 +10,7 @@ class CardPulledError(Exception):
 
 
 class PretendCard(Protocol):
-    """A chip with contacts, held by an in-process reader or by a link to the virtual reader, by one thread at a time."""
+    """A chip with contacts, held by an in-process reader or by the virtual reader's slot, by one thread at a time."""
 
     @property
     def atr(self) -> bytes:

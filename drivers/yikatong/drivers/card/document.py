@@ -1,0 +1,206 @@
+"""The social security card as the terminal sees it: read who it is, present the PIN."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+from weakref import WeakKeyDictionary
+
+from yikatong.core.card import CardAlgorithm, CardIdentity
+from yikatong.core.ports import CardLink
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import CardIdentificationCode, PersonName, Pin
+from yikatong.drivers.card import records, text, tlv
+from yikatong.drivers.card.chain import Budget, CorrectedLength, FetchedResponse, Limited
+from yikatong.drivers.card.records import Files, GatedError, Item, Numbering, split
+
+_SELECT_SSSE: Final = b"\x00\xa4\x04\x00" + bytes((len(records.SSSE_AID),)) + records.SSSE_AID
+_NOT_OURS: Final = frozenset({0x6700, 0x6A80, 0x6A82, 0x6A86, 0x6A88, 0x6B00, 0x6D00, 0x6E00})
+"""What cards of other kinds answer to the name of our environment."""
+_ALGORITHM_TAG: Final = 0x9F0C
+_ALGORITHMS: Final = {1: CardAlgorithm.TRIPLE_DES, 2: CardAlgorithm.SSF33, 3: CardAlgorithm.SM4}
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedCard:
+    """What is known of a card before it has been authenticated: enough to diversify its keys."""
+
+    atr: bytes
+    algorithm: CardAlgorithm
+    spec_version: str
+    identification_code: CardIdentificationCode
+
+
+class Authenticator(Protocol):
+    """Opens a gated third-generation card, with a PSAM or through the centre (card-facts §5). None is shipped yet."""
+
+    def authenticate(self, link: CardLink, card: OpenedCard) -> None:
+        """Runs internal and external authentication. Raises CARD_NOT_GENUINE, and what the link raises."""
+
+
+class SocialSecurityCard:
+    """Implements `core.ports.CardDocument`. One object serves any number of readers.
+
+    A card that cannot be read for want of authentication is authenticated once, where an authenticator is given, and
+    read again. Limits (`drivers.card.chain`) hold for a link's whole life. `clock` is monotonic, in seconds.
+    """
+
+    def __init__(
+        self, *, authenticator: Authenticator | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._authenticator, self._clock = authenticator, clock
+        self._budgets: WeakKeyDictionary[CardLink, Budget] = WeakKeyDictionary()
+
+    def read_identity(self, link: CardLink) -> CardIdentity:
+        """See the port. What is not needed for a debit and cannot be read is named in `unreadable_fields`."""
+        limited = self._limited(link)
+        chain = FetchedResponse(CorrectedLength(limited))
+        algorithm = _select(chain)
+        files = Files(chain)
+        opened = OpenedCard(limited.atr, algorithm, *_version_and_code(files))
+        try:
+            return _identity(files, opened)
+        except GatedError as error:
+            if self._authenticator is None or not _may_be_gated(opened, error):
+                raise _refused(opened, error) from error
+        self._authenticator.authenticate(chain, opened)
+        try:
+            return _identity(Files(chain), opened)
+        except GatedError as error:
+            raise _refused(opened, error) from error
+
+    def verify_pin(self, link: CardLink, pin: Pin) -> None:
+        """See the port. VERIFY goes to the card exactly once, whatever it answers; buffers are wiped."""
+        limited = self._limited(link)
+        _select(FetchedResponse(CorrectedLength(limited)))
+        command = bytearray(5 + (len(pin.digits) + 1) // 2)  # its full size at once: growing would leave a copy behind
+        try:
+            _write_verify(command, pin)
+            _, status = split(limited.transmit(command))
+        finally:
+            for i in range(len(command)):
+                command[i] = 0
+        _judge_pin(status)
+
+    def _limited(self, link: CardLink) -> Limited:
+        return Limited(link, self._budgets.setdefault(link, Budget()), self._clock)
+
+
+def _select(chain: CardLink) -> CardAlgorithm:
+    """Enters the environment. Raises NOT_A_SOCIAL_SECURITY_CARD, CARD_MALFORMED."""
+    data, status = split(chain.transmit(_SELECT_SSSE))
+    if status in _NOT_OURS:
+        raise YikatongError(
+            Reason.NOT_A_SOCIAL_SECURITY_CARD, "the card has no social security environment", sw=f"{status:04X}"
+        )
+    if status != records.OK:
+        raise tlv.malformed("the card refuses its social security environment", sw=f"{status:04X}")
+    value = tlv.single(tlv.parse_ber(data), _ALGORITHM_TAG)
+    if value is None or value[:2] != b"\x86\x01":
+        return CardAlgorithm.TRIPLE_DES
+    algorithm = _ALGORITHMS.get(value[2]) if len(value) == 3 else None
+    if algorithm is None:
+        raise tlv.malformed("the card names an algorithm that nobody knows")
+    return algorithm
+
+
+def _version_and_code(files: Files) -> tuple[str, CardIdentificationCode]:
+    """Both are free on every generation (card-facts §2.6), and their record numbers never changed."""
+    try:
+        version = _needed(files, records.SPEC_VERSION, records.LATER_GENERATIONS)
+        code = _needed(files, records.IDENTIFICATION_CODE, records.LATER_GENERATIONS)
+    except GatedError as error:
+        raise tlv.malformed("the card refuses what every card gives", sw=f"{error.status:04X}") from error
+    return text.spec_version(version), text.identification_code(code)
+
+
+def _may_be_gated(card: OpenedCard, error: GatedError) -> bool:
+    """Third-generation cards refuse in several ways, older ones only for want of a right (card-facts §2.6)."""
+    return card.spec_version.startswith("3.") or error.status in {0x6982, 0x6985}
+
+
+def _refused(card: OpenedCard, error: GatedError) -> YikatongError:
+    facts = {"item": error.item.name, "sw": f"{error.status:04X}"}
+    if _may_be_gated(card, error):
+        return YikatongError(Reason.CARD_NEEDS_AUTHENTICATION, "the card does not give this item freely", **facts)
+    return tlv.malformed("the card refuses an item", **facts)
+
+
+def _identity(files: Files, opened: OpenedCard) -> CardIdentity:
+    numbers = records.numbering(opened.spec_version)
+    unreadable: list[str] = []
+    number = text.card_number(_needed(files, records.CARD_NUMBER, numbers))
+    issued = _issue_date(files, numbers, unreadable)
+    expires = files.read(records.EXPIRY_DATE, numbers)
+    person = text.social_security_number(_needed(files, records.SOCIAL_SECURITY_NUMBER, numbers))
+    return CardIdentity(
+        atr=opened.atr,
+        algorithm=opened.algorithm,
+        identification_code=opened.identification_code,
+        spec_version=opened.spec_version,
+        card_number=number,
+        social_security_number=person,
+        name=_name(files, numbers, unreadable),
+        issue_date=issued,
+        expiry_date=text.calendar_date(expires) if expires is not None else "",
+        unreadable_fields=tuple(unreadable),
+    )
+
+
+def _needed(files: Files, item: Item, numbers: Numbering) -> bytes:
+    value = files.read(item, numbers)
+    if value is None:  # on a gated card it may only seem to be absent
+        raise GatedError(item, records.ABSENT)
+    return value
+
+
+def _issue_date(files: Files, numbers: Numbering, unreadable: list[str]) -> str:
+    """Nothing depends on it: a bad one is noted. The expiry date decides, so a bad one there is an error."""
+    value = files.read(records.ISSUE_DATE, numbers)
+    if value is None:
+        return ""
+    try:
+        return text.calendar_date(value)
+    except YikatongError:
+        unreadable.append(records.ISSUE_DATE.name)
+        return ""
+
+
+def _name(files: Files, numbers: Numbering, unreadable: list[str]) -> PersonName:
+    """A name that cannot be shown stops nothing: it is noted."""
+    extension = None
+    try:
+        value = files.read(records.NAME, numbers)
+        if records.NAME_EXTENSION.tag in numbers:
+            extension = files.read(records.NAME_EXTENSION, numbers)
+    except YikatongError as error:
+        if error.reason is not Reason.CARD_MALFORMED:
+            raise
+        value = None
+    name = text.person_name(value, extension or b"") if value is not None else None
+    if name is None:
+        unreadable.append(records.NAME.name)
+        return PersonName("")
+    return name
+
+
+def _write_verify(command: bytearray, pin: Pin) -> None:
+    """VERIFY: header, Lc and the PIN, two digits a byte, an odd count padded with F (card-facts §4)."""
+    command[1] = 0x20
+    command[4] = len(command) - 5
+    for i in range(command[4]):
+        high = pin.digits[2 * i] & 0x0F
+        low = pin.digits[2 * i + 1] & 0x0F if 2 * i + 1 < len(pin.digits) else 0x0F
+        command[5 + i] = high << 4 | low
+
+
+def _judge_pin(status: int) -> None:
+    if status == records.OK:
+        return
+    if status & 0xFFF0 == 0x63C0 and status & 0x0F:
+        raise YikatongError(Reason.PIN_WRONG, "the card refused the PIN", tries_left=status & 0x0F)
+    if status in {0x63C0, 0x6983}:
+        raise YikatongError(Reason.PIN_BLOCKED, "the card has blocked its PIN", tries_left=0)
+    raise tlv.malformed("the card answers the PIN with nonsense", sw=f"{status:04X}")

@@ -1,0 +1,102 @@
+"""A context of the PC/SC service, typed: one per thread, as pcsc-lite asks. Nothing else calls pyscard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from smartcard import scard
+
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.pcsc.errors import check, translate
+
+_PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
+_COUNTER_SHIFT: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """A reader's event word: flags, and in its upper half how often cards came and went since pcscd knows it."""
+
+    word: int
+
+    @property
+    def reader_known(self) -> bool:
+        return not self.word & (scard.SCARD_STATE_UNKNOWN | scard.SCARD_STATE_UNAVAILABLE)
+
+    @property
+    def card_present(self) -> bool:
+        return bool(self.word & scard.SCARD_STATE_PRESENT)
+
+    @property
+    def card_mute(self) -> bool:
+        return bool(self.word & scard.SCARD_STATE_MUTE)
+
+    @property
+    def counter(self) -> int:
+        return self.word >> _COUNTER_SHIFT
+
+    @property
+    def known_state(self) -> int:
+        """What to hand back to the service as already seen."""
+        word: int = self.word & ~scard.SCARD_STATE_CHANGED
+        return word
+
+
+UNAWARE: Final = Events(scard.SCARD_STATE_UNAWARE)
+
+
+class Context:
+    """Raises YikatongError only. Used and closed by the thread that made it."""
+
+    def __init__(self) -> None:
+        code, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+        check(code, "open a session")
+
+    def find_reader(self, wanted: str) -> str:
+        """The one reader that is called so, or else whose name contains it. Raises NO_READER."""
+        code, names = scard.SCardListReaders(self._context, [])
+        check(code, "list readers")
+        matching = [name for name in names if name == wanted] or [name for name in names if wanted in name]
+        if len(matching) != 1:
+            what = "several readers have a name like this" if matching else "no reader has a name like this"
+            raise YikatongError(Reason.NO_READER, what, reader=wanted, matching=len(matching), readers=len(names))
+        found: str = matching[0]
+        return found
+
+    def events(self, reader: str, known: Events = UNAWARE, *, wait_ms: int = 0) -> Events:
+        """The reader's events; waits up to `wait_ms` for ones that differ from `known`. Raises NO_READER, …"""
+        code, states = scard.SCardGetStatusChange(self._context, wait_ms, [(reader, known.known_state)])
+        if code == scard.SCARD_E_TIMEOUT and known != UNAWARE:
+            return known
+        check(code, "tell a reader's state")
+        return Events(states[0][1])
+
+    def connect(self, reader: str) -> tuple[int, int, bytes]:
+        """Exclusively. Returns handle, protocol, ATR. Raises NO_CARD, CARD_MUTE, DEVICE_BUSY, NO_READER, …"""
+        code, handle, protocol = scard.SCardConnect(self._context, reader, scard.SCARD_SHARE_EXCLUSIVE, _PROTOCOLS)
+        check(code, "connect to the card")
+        code, _reader, _state, _protocol, atr = scard.SCardStatus(handle)
+        if code != scard.SCARD_S_SUCCESS:
+            self.disconnect(handle)
+            raise translate(code, "read the ATR")
+        return handle, protocol, bytes(atr)
+
+    def transmit(self, handle: int, protocol: int, apdu: bytes | bytearray) -> bytes:
+        """One exchange; empty where the card gave nothing. The copy that pyscard wants is overwritten."""
+        pci: Any = scard.SCARD_PCI_T1 if protocol == scard.SCARD_PROTOCOL_T1 else scard.SCARD_PCI_T0
+        command = list(apdu)
+        try:
+            code, answer = scard.SCardTransmit(handle, pci, command)
+        finally:
+            command[:] = [0] * len(command)
+        check(code, "transmit")  # before the answer is looked at: on an error pyscard fills it with stale memory
+        return bytes(answer)
+
+    def disconnect(self, handle: int) -> None:
+        """Takes the card's power away, and with it every right. A card or service that is gone needs no goodbye."""
+        scard.SCardDisconnect(handle, scard.SCARD_UNPOWER_CARD)
+
+    def close(self) -> None:
+        """A service that is gone has forgotten us already."""
+        scard.SCardReleaseContext(self._context)

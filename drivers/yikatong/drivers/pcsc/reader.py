@@ -1,0 +1,123 @@
+"""A PC/SC reader as the terminal's port: visits to cards, and the watch over the slot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Final, TypeVar
+
+from yikatong.core.card import ReaderState
+from yikatong.core.ports import CardLink, CardVisit
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import ReaderName
+from yikatong.drivers.pcsc.presence import Presence, absent
+from yikatong.drivers.pcsc.session import PcscLink, Session
+from yikatong.runtime.feed import Feed
+from yikatong.runtime.lane import Lane
+
+T = TypeVar("T")
+
+_BROKEN: Final = frozenset({Reason.PCSCD_NOT_RUNNING, Reason.READER_FAILED, Reason.NO_READER})
+"""After these the service may have forgotten us: the next job opens a new context."""
+_LOOK_MS: Final = 400
+"""How long one look at the slot waits for a change; also what closing may have to wait for."""
+_PAUSE_S: Final = 0.4
+"""Between looks at a reader or a service that is not there."""
+
+
+class PcscReader:
+    """Implements `core.ports.CardReader` over pcscd.
+
+    `name` is the reader's PC/SC name, or a part of it that no other reader's name has. Survives a restart of pcscd and
+    the reader's absence: the visit that they hit fails, the next one works. One visit at a time.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = ReaderName(name)
+        self._card: Lane[Session] = Lane(f"pcsc-{name}", lambda: Session(name), reopen_after=_BROKEN)
+        self._slot: Lane[Presence] = Lane(f"pcsc-watch-{name}", lambda: Presence(self.name), reopen_after=_BROKEN)
+        self._states: Feed[ReaderState] = Feed()
+        self._watcher: asyncio.Task[None] | None = None
+        self._visited = False
+
+    @contextlib.asynccontextmanager
+    async def visit(self, *, wait_ms: int = 0) -> AsyncIterator[CardVisit]:
+        if self._visited:
+            raise YikatongError(Reason.DEVICE_BUSY, "the reader has a visitor already", reader=self.name)
+        self._visited = True
+        try:
+            if wait_ms:
+                await self._wait_for_card(wait_ms)
+            link = await self._card.run(Session.open_card)
+            yield _Visit(self._card, link)
+        finally:
+            # Shielded: a visit that is cancelled must still let the card go. It waits behind a job that runs.
+            leaving = asyncio.ensure_future(self._card.run(Session.leave_card))
+            leaving.add_done_callback(self._left)
+            with contextlib.suppress(YikatongError):  # a reader that is gone holds no card
+                await asyncio.shield(leaving)
+
+    async def state(self) -> ReaderState:
+        if self._states.value is not None:
+            return self._states.value
+        try:
+            return await self._slot.run(Presence.look)
+        except YikatongError as error:
+            return absent(self.name, error)
+
+    async def watch(self) -> AsyncGenerator[ReaderState, None]:
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._keep_watching(), name=f"watch-{self.name}")
+        try:
+            async with contextlib.aclosing(self._states.follow()) as states:
+                async for state in states:
+                    yield state
+        finally:
+            if not self._states.followed and self._watcher is not None:
+                self._watcher.cancel()
+                self._watcher = None
+                self._states.forget()
+
+    async def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        await self._slot.close()
+        await self._card.close()
+
+    def _left(self, leaving: asyncio.Future[None]) -> None:
+        self._visited = False
+        if not leaving.cancelled():
+            leaving.exception()  # looked at: the visit's own error tells more
+
+    async def _wait_for_card(self, wait_ms: int) -> None:
+        """Returns as soon as a card is there, and at the latest after `wait_ms`: opening it then says what is wrong."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait_ms / 1000), contextlib.aclosing(self.watch()) as states:
+                async for state in states:
+                    if state.card_present:
+                        return
+
+    async def _keep_watching(self) -> None:
+        try:
+            while True:
+                try:
+                    state = await self._slot.run(lambda slot: slot.wait(_LOOK_MS))
+                except YikatongError as error:
+                    state = absent(self.name, error)
+                self._states.publish(state)
+                if not state.present:
+                    await asyncio.sleep(_PAUSE_S)
+        except Exception as error:  # noqa: BLE001 - a defect of ours: followers must not wait for ever
+            self._states.fail(error)
+
+
+class _Visit:
+    """One card's stay; see the port."""
+
+    def __init__(self, lane: Lane[Session], link: PcscLink) -> None:
+        self._lane, self._link = lane, link
+
+    async def run(self, job: Callable[[CardLink], T]) -> T:
+        return await self._lane.run(lambda session: session.run(self._link, job))

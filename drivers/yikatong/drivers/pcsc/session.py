@@ -1,0 +1,88 @@
+"""The device in the reader's lane: our context, and the card that is being visited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from yikatong.core.ports import CardLink
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.pcsc.context import Context, Events
+
+T = TypeVar("T")
+
+_NOTICED_WITHIN_MS: Final = 1000
+"""pcscd looks at a reader every 0.4 s: so long after a silent card it is known whether it left."""
+
+
+class Session:
+    """Used in the lane's thread alone. At most one card is connected."""
+
+    def __init__(self, wanted: str) -> None:
+        self._wanted = wanted
+        self._context = Context()
+        self._link: PcscLink | None = None
+
+    def open_card(self) -> PcscLink:
+        """Powers the card. Raises NO_CARD, CARD_MUTE, NO_READER, DEVICE_BUSY, READER_FAILED, PCSCD_NOT_RUNNING."""
+        self.leave_card()  # of a visit whose caller was cancelled at the wrong moment
+        reader = self._context.find_reader(self._wanted)
+        events = self._context.events(reader)
+        handle, protocol, atr = self._context.connect(reader)
+        self._link = PcscLink(self._context, reader, handle, protocol, atr, events.counter)
+        return self._link
+
+    def run(self, link: PcscLink, job: Callable[[CardLink], T]) -> T:
+        """Runs `job` if `link` is still the card's, and answers only if it still is afterwards. Raises CARD_REMOVED."""
+        if link is not self._link:
+            raise YikatongError(Reason.CARD_REMOVED, "the visit to this card is over")
+        link.demand_presence()
+        result = job(link)
+        link.demand_presence()
+        return result
+
+    def leave_card(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            self._context.disconnect(link.handle)
+
+    def close(self) -> None:
+        self.leave_card()
+        self._context.close()
+
+
+class PcscLink:
+    """A powered card, held exclusively; implements `core.ports.CardLink`."""
+
+    def __init__(self, context: Context, reader: str, handle: int, protocol: int, atr: bytes, counter: int) -> None:
+        self._context, self._reader, self.handle, self._protocol = context, reader, handle, protocol
+        self._counter = counter
+        self.atr = atr
+
+    def transmit(self, apdu: bytes | bytearray) -> bytes:
+        try:
+            answer = self._context.transmit(self.handle, self._protocol, apdu)
+        except YikatongError as error:
+            if error.reason is not Reason.CARD_MUTE:
+                raise
+            raise self._silence() from error
+        if not answer:
+            raise self._silence()
+        return answer
+
+    def demand_presence(self) -> None:
+        """Raises CARD_REMOVED where the card has left since it was powered, even for a moment."""
+        if self._has_left(self._context.events(self._reader)):
+            raise YikatongError(Reason.CARD_REMOVED, "the card left the reader")
+
+    def _silence(self) -> YikatongError:
+        """No answer: the card left, or it is mute. The reader's events tell, when pcscd has had time to look."""
+        events = self._context.events(self._reader)
+        if not self._has_left(events):
+            events = self._context.events(self._reader, events, wait_ms=_NOTICED_WITHIN_MS)
+        if self._has_left(events):
+            return YikatongError(Reason.CARD_REMOVED, "the card left the reader")
+        return YikatongError(Reason.CARD_MUTE, "the card does not answer")
+
+    def _has_left(self, events: Events) -> bool:
+        return not events.card_present or events.counter != self._counter
