@@ -9,16 +9,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import apsw
 import msgspec
 
 from yikatong.core.bill import Bill
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.terminal_table import UNRESOLVED, State
 from yikatong.core.transaction import Transaction
-from yikatong.runtime.store import Store, StoreFailed
+from yikatong.runtime.store import Job, Store, StoreFailed
 from yikatong.terminal.vault import Vault
 
 APPLICATION_ID: Final = 0x594B544A  # "YKTJ"
@@ -40,6 +40,8 @@ CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITH
 INSERT INTO counter VALUES('epoch', 0), ('sequence', 0);
 CREATE TABLE self_test(run_id TEXT PRIMARY KEY, started_at TEXT NOT NULL, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
+
+T = TypeVar("T")
 
 _ROW = msgspec.json.Decoder(Transaction)
 _BILL = msgspec.json.Decoder(Bill)
@@ -149,7 +151,7 @@ class Journal:
             found = connection.execute("SELECT content FROM bill WHERE transaction_id=?", (transaction_id,)).fetchone()
             return _BILL.decode(found[0]) if found else Bill()
 
-        return await self._store.commit(job)
+        return await self._read(job)
 
     async def head(self) -> Head:
         def job(connection: apsw.Connection) -> Head:
@@ -158,7 +160,7 @@ class Journal:
             number, head = (int(last[0]), bytes(last[1])) if last else (0, _GENESIS)
             return Head(counters["epoch"], counters["sequence"], number, head)
 
-        return await self._store.commit(job)
+        return await self._read(job)
 
     async def grant(self, epoch: int) -> None:
         """Keeps the epoch of a sign-in before it is used."""
@@ -189,7 +191,7 @@ class Journal:
                 raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "an event has no row")
             return count
 
-        return await self._store.commit(job)
+        return await self._read(job)
 
     async def probe(self) -> None:
         """Writes one value durably, for health and watchdog. Raises YikatongError JOURNAL_UNAVAILABLE."""
@@ -221,7 +223,7 @@ class Journal:
             )
             return [row[0] for row in rows]
 
-        return await self._store.commit(job)
+        return await self._read(job)
 
     async def _one(self, where: str, *parameters: str) -> Transaction | None:
         rows = await self._many(where, *parameters)
@@ -233,7 +235,14 @@ class Journal:
         def job(connection: apsw.Connection) -> Sequence[Transaction]:
             return [_ROW.decode(row[0]) for row in connection.execute(query, parameters)]
 
-        return await self._store.commit(job)
+        return await self._read(job)
+
+    async def _read(self, job: Job[T]) -> T:
+        """A journal that can't be read says nothing about what has moved: the outcome is open, not "not moved"."""
+        try:
+            return await self._store.commit(job)
+        except StoreFailed as error:
+            raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error), outcome=Moved.PENDING.value) from error
 
 
 def _bump(connection: apsw.Connection, counter: str) -> int:
