@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
 from tests.system.box import Box, booted, why_not
 from tests.system.installation import install
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.system.box import Box
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # the first one may have to make the base system
