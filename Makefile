@@ -31,5 +31,14 @@ format:
 protos:
 	$(PYTHON) protos/generate.py
 
+# Needs nothing but this: the resolver lives in an environment of its own. Look at the changes before you commit them.
+LOCK := build/lock/bin/uv pip compile -q --upgrade --generate-hashes --no-header --no-annotate --python-version 3.11
+lock:
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install -q uv
+	$(LOCK) pyproject.toml --group development --group build -o deploy/lock/development.txt
+	$(LOCK) pyproject.toml -o deploy/lock/runtime.txt
+	$(LOCK) --group build -o deploy/lock/build.txt
+	$(LOCK) --group protogen -o deploy/lock/protogen.txt
+
 clean:
 	rm -rf build dist $(VENV)

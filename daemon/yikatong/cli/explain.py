@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import click
 
+from yikatong.cli import output
+from yikatong.cli.reference import reasons_page
 from yikatong.core.reasons import MEANING, Reason
 
 
 @click.command()
-@click.argument("reason", required=False)
-@click.option("--json", "as_json", is_flag=True, help="以 JSON 输出 / as JSON")
-def explain(reason: str | None, as_json: bool) -> None:
-    """解释原因代码（不带参数则列出全部）/ Explain a reason code (all of them without an argument)."""
-    names = list(Reason) if reason is None else [Reason(reason)] if reason in Reason.__members__ else []
-    if not names:
-        raise click.BadParameter(f"没有这个原因代码 / no such reason: {reason}")
-    rows = [
-        {
-            "reason": name.value,
-            "status": MEANING[name].status.value,
-            "outcome": MEANING[name].moved.value,
-            "retry": MEANING[name].retry.value,
-            "zh": MEANING[name].zh + MEANING[name].next_zh,
-            "en": f"{MEANING[name].en} {MEANING[name].next_en}",
-        }
-        for name in names
-    ]
-    if as_json:
-        import msgspec
-
-        click.echo(msgspec.json.encode(rows if reason is None else rows[0]))
+@click.argument("code", metavar="[REASON]", required=False)
+@click.option("--page", is_flag=True, help="输出参考页 / print the reference page (docs/reasons.md)")
+@output.with_json
+@output.with_language
+def explain(code: str | None, page: bool) -> None:
+    """解释原因代码；不带参数则列出全部 / Explain a reason code, or all of them."""
+    if page:
+        click.echo(reasons_page(), nl=False)
         return
-    for row in rows:
-        click.echo(f"{row['reason']}\n  {row['zh']}\n  {row['en']}\n  outcome={row['outcome']} retry={row['retry']}")
+    if code is not None and code not in Reason.__members__:
+        raise click.BadParameter(f"没有这个原因代码 / no such reason: {code}", param_hint="REASON")
+    reasons = [Reason(code)] if code else list(Reason)
+    if output.wants_json():
+        rows = [_row(reason) for reason in reasons]
+        output.echo_json(rows[0] if code else rows)
+        return
+    for reason in reasons:
+        meaning = MEANING[reason]
+        click.echo(reason.value)
+        output.say(f"  {meaning.zh}{meaning.next_zh}", f"  {meaning.en} {meaning.next_en}")
+        click.echo(f"  outcome={meaning.moved.value} retry={meaning.retry.value}")
+
+
+def _row(reason: Reason) -> dict[str, str]:
+    meaning = MEANING[reason]
+    return {
+        "reason": reason.value,
+        "status": meaning.status.value,
+        "outcome": meaning.moved.value,
+        "retry": meaning.retry.value,
+        "zh": meaning.zh + meaning.next_zh,
+        "en": f"{meaning.en} {meaning.next_en}",
+    }
