@@ -19,12 +19,16 @@ class SelfTestStep:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One run, a UUID, begun at `started_at` (ISO 8601, UTC)."""
+    """One run, a UUID, begun at `started_at` (ISO 8601, UTC).
+
+    `wanted`: the gateway is to have it; `reported`: the gateway has it.
+    """
 
     run_id: str
     started_at: str
     steps: tuple[SelfTestStep, ...]
     reported: bool = False
+    wanted: bool = False
 
     @property
     def passed(self) -> bool:

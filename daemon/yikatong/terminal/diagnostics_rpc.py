@@ -1,0 +1,144 @@
+"""DiagnosticsService: what a technician asks. Served on a socket of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Final
+
+import grpc
+
+from yikatong.api.diagnostics.v1 import diagnostics_pb2 as api
+from yikatong.api.diagnostics.v1 import diagnostics_pb2_grpc
+from yikatong.core.card import ReaderState
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.selftest import Report, SelfTestStep
+from yikatong.runtime.edge import Context
+from yikatong.terminal import health
+from yikatong.terminal.probes import Severity
+from yikatong.terminal.selftest import SelfTest
+from yikatong.terminal.terminal import Terminal
+
+_PAGE: Final = 20
+
+_SEVERITIES: Final = {severity: api.Severity.Value(f"SEVERITY_{severity.value}") for severity in Severity}
+
+
+class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
+    def __init__(self, terminal: Terminal, self_test: SelfTest) -> None:
+        self._terminal, self._self_test = terminal, self_test
+        self._runs: set[asyncio.Task[Report]] = set()
+
+    async def GetHealth(self, request: api.GetHealthRequest, context: Context) -> api.GetHealthResponse:
+        found = await health.check(self._terminal)
+        policy, fault = self._terminal.hotlines
+        answer = api.GetHealthResponse(
+            terminal_id=self._terminal.session.terminal_id, policy_hotline=policy, fault_hotline=fault
+        )
+        answer.checked_at.FromDatetime(found.checked_at)
+        for probe in found.probes:
+            answer.probes.add(
+                name=probe.name,
+                severity=_SEVERITIES[probe.severity],
+                reason=probe.reason.value if probe.reason else "",
+                finding_zh=probe.finding_zh,
+                finding_en=probe.finding_en,
+                next_step_zh=probe.next_zh,
+                next_step_en=probe.next_en,
+            )
+        return answer
+
+    async def ListDevices(self, request: api.ListDevicesRequest, context: Context) -> api.ListDevicesResponse:
+        answer = api.ListDevicesResponse()
+        reader = self._terminal.desk.reader
+        state = await health.reader_state(self._terminal)
+        device = answer.devices.add(name=reader.name, kind=f"{self._terminal.config.reader.kind}-reader")
+        match state:
+            case ReaderState():
+                device.name, device.detail = state.name, state.detail
+                device.present, device.card_present = state.present, state.card_present
+            case YikatongError():
+                device.detail = state.reason.value
+            case None:
+                device.detail = Reason.READER_FAILED.value
+        if (keypad := self._terminal.config.pin_keypad) is not None:
+            seen = await health.keypad_seen(self._terminal)
+            answers = seen is not None and seen.answered and seen.error is None
+            detail = seen.error.reason.value if seen and seen.error else ""
+            answer.devices.add(name=keypad.device, kind="pin-keypad", present=answers, detail=detail)
+        return answer
+
+    async def RunSelfTest(
+        self, request: api.RunSelfTestRequest, context: Context
+    ) -> AsyncIterator[api.RunSelfTestResponse]:
+        """A caller that leaves ends only its own listening: the run goes on, and is kept and filed."""
+        steps: asyncio.Queue[SelfTestStep | None] = asyncio.Queue()
+        run = asyncio.create_task(self._self_test.run(report=request.report, told=steps.put_nowait), name="self-test")
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+        run.add_done_callback(lambda done: steps.put_nowait(None))
+        while (step := await steps.get()) is not None:
+            yield api.RunSelfTestResponse(step=_step(step))
+        yield api.RunSelfTestResponse(report=_report(await run))
+
+    async def GetSelfTestReport(
+        self, request: api.GetSelfTestReportRequest, context: Context
+    ) -> api.GetSelfTestReportResponse:
+        found = await self._self_test.reports(1, request.run_id)
+        return api.GetSelfTestReportResponse(report=_report(found[0]) if found else None)
+
+    async def ListSelfTestReports(
+        self, request: api.ListSelfTestReportsRequest, context: Context
+    ) -> api.ListSelfTestReportsResponse:
+        found = await self._self_test.reports(request.page_size or _PAGE)
+        return api.ListSelfTestReportsResponse(reports=[_report(report) for report in found])
+
+    async def ListUnresolved(self, request: api.ListUnresolvedRequest, context: Context) -> api.ListUnresolvedResponse:
+        runner = self._terminal.runner
+        answer = api.ListUnresolvedResponse()
+        for row in runner.open_rows():
+            answer.transactions.add(
+                transaction_id=row.transaction_id,
+                order_no=row.order_no,
+                state=row.state.value,
+                amount_fen=row.amount_fen,
+                age_ms=health.age_ms(row, self._terminal.clock),
+                attempts=runner.attempts(row.transaction_id),
+            )
+        return answer
+
+    async def close(self) -> None:
+        """Ends a run that nobody waits for any more; what it left open is taken up by the next."""
+        for run in self._runs:
+            run.cancel()
+        await asyncio.gather(*self._runs, return_exceptions=True)
+
+
+def add_to(server: grpc.aio.Server, terminal: Terminal, self_test: SelfTest) -> DiagnosticsServicer:
+    """Serves it; the caller closes what is returned after the server has stopped."""
+    servicer = DiagnosticsServicer(terminal, self_test)
+    diagnostics_pb2_grpc.add_DiagnosticsServiceServicer_to_server(servicer, server)
+    return servicer
+
+
+def _step(step: SelfTestStep) -> api.SelfTestStep:
+    return api.SelfTestStep(
+        name=step.name,
+        passed=step.passed,
+        reason=step.reason,
+        finding_zh=step.finding_zh,
+        finding_en=step.finding_en,
+        duration_ms=step.duration_ms,
+    )
+
+
+def _report(report: Report) -> api.SelfTestReport:
+    message = api.SelfTestReport(
+        run_id=report.run_id,
+        passed=report.passed,
+        steps=[_step(step) for step in report.steps],
+        reported=report.reported,
+    )
+    message.started_at.FromDatetime(datetime.fromisoformat(report.started_at))
+    return message
