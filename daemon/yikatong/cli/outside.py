@@ -1,0 +1,136 @@
+"""What can be seen of a terminal from outside, while its daemon does not answer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import ssl
+import struct
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from yikatong.cli.client import SocketCause
+from yikatong.core.reasons import Reason
+from yikatong.runtime.tls import Identity
+from yikatong.terminal import health, probes
+from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.config import Gateway as GatewayPlace
+from yikatong.terminal.probes import Probe, failed, fine
+
+_CONNECT_S: Final = 3.0
+# SQLite locks bytes of the database file from here on (its file format, "Locking"); a held one means an open file.
+_SQLITE_LOCK_BYTE: Final = 0x4000_0000
+_SQLITE_LOCK_LENGTH: Final = 512
+# struct flock on 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
+_FLOCK: Final = struct.Struct("hhqqi4x")
+
+
+def look(config: DaemonConfig, cause: SocketCause) -> list[Probe]:
+    """Every probe that needs no daemon, after the one that says that there is none."""
+    now = datetime.now(UTC)
+    gateway = config.gateway
+    found = [
+        failed("daemon", Reason.DAEMON_UNREACHABLE, cause.zh, cause.en, cause.next_zh, cause.next_en),
+        probes.configuration(development=config.development, simulated_reader=config.reader.kind == "simulated"),
+        journal(config.journal),
+    ]
+    if Path(config.state).is_dir():
+        room = shutil.disk_usage(config.state)
+        found.append(probes.disk(room.free, room.total))
+    if config.reader.kind == "pcsc":
+        found.append(probes.pcscd(health.knock(os.environ.get(health.PCSCD_VARIABLE) or health.PCSCD_SOCKET)))
+    if config.pin_keypad is not None:
+        found.append(device(config.pin_keypad.device))
+    found += [
+        probes.certificate(health.validity(gateway.identity), now),
+        far_end(gateway),
+        probes.hotlines(config.hotlines.policy, config.hotlines.fault),
+    ]
+    return found
+
+
+def journal(path: Path) -> Probe:
+    """Whether the file is there and who has it open. It is never opened as a database: it belongs to one process."""
+    try:
+        with path.open("rb") as file:
+            wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _SQLITE_LOCK_BYTE, _SQLITE_LOCK_LENGTH, 0)
+            kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, wanted))
+    except FileNotFoundError:
+        return fine("journal", f"还没有流水文件 {path}。", f"There is no journal yet: {path}.")
+    except PermissionError:
+        return probes.degraded(
+            "journal",
+            Reason.NOT_ALLOWED,
+            f"当前用户无权查看流水 {path}。",
+            f"This user may not look at the journal {path}.",
+            "请用 sudo yikatong doctor。",
+            "Use sudo yikatong doctor.",
+        )
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else type(error).__name__
+        return probes.journal(f"{path}: {why}")
+    if kind != fcntl.F_UNLCK:
+        return failed(
+            "journal",
+            Reason.JOURNAL_UNAVAILABLE,
+            f"流水 {path} 被进程 {process} 占用。",
+            f"The journal {path} is held by process {process}.",
+            f"请查看该进程：ps -p {process}；确认后结束它，再启动守护进程。",
+            f"Look at it: ps -p {process}; end it if that is right, then start the daemon.",
+        )
+    return fine("journal", f"流水文件存在，未被占用：{path}。", f"The journal is there and nobody holds it: {path}.")
+
+
+def device(path: str) -> Probe:
+    """The keypad's device file; whether a keypad answers there only the daemon can tell."""
+    if not Path(path).exists():
+        return failed("pin-keypad", Reason.NO_PIN_KEYPAD, f"没有设备 {path}。", f"There is no device {path}.")
+    return fine("pin-keypad", f"设备 {path} 存在。", f"The device {path} is there.")
+
+
+def far_end(place: GatewayPlace) -> Probe:
+    """Name, TCP, TLS with our certificate, first bytes of HTTP/2: the step at which it ends says what is wrong."""
+    host, _, port = place.address.rpartition(":")
+    try:
+        line = socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        why = str(error) or type(error).__name__
+        return failed(
+            "gateway",
+            Reason.GATEWAY_UNREACHABLE,
+            f"无法连接网关 {place.address}（{why}）。",
+            f"The gateway at {place.address} can't be reached ({why}).",
+        )
+    with line:
+        try:
+            context = _context(place.identity)
+            with context.wrap_socket(line, server_hostname=place.server_name or host.strip("[]")) as secure:
+                # Under TLS 1.3 a refused client certificate shows only when the server's first bytes are read.
+                greeting = secure.recv(1)
+        except (ssl.SSLError, OSError) as error:
+            return _tls_failed(place.address, error)
+    if not greeting:
+        return _tls_failed(place.address, None)
+    return fine("gateway", f"网关 {place.address} 可连接。", f"The gateway at {place.address} can be reached.")
+
+
+def _context(identity: Identity) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=identity.authority)
+    context.load_cert_chain(identity.certificate, identity.key)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _tls_failed(address: str, error: OSError | None) -> Probe:
+    why = str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error or "closed")
+    return failed(
+        "gateway",
+        Reason.CERTIFICATE_INVALID,
+        f"网关 {address} 可连接，但 TLS 握手失败（{why}）。",
+        f"The gateway at {address} answers, but the TLS handshake fails ({why}).",
+        "请核对终端证书、CA 证书和系统时间。",
+        "Check the terminal's certificate, the authority's certificate and the system's time.",
+    )
