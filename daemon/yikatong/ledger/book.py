@@ -79,15 +79,18 @@ class Book:
 
     # --- the table's events ---------------------------------------------------------------------------------------
 
-    def debit(self, connection: apsw.Connection, order: DebitOrder) -> DebitAnswer:
-        """Posts the debit or declines it, once and for ever. `order` carries home region and accounting date."""
+    def debit(self, connection: apsw.Connection, order: DebitOrder, *, closed: Reason | None = None) -> DebitAnswer:
+        """Posts the debit or declines it, once and for ever. `order` carries home region and accounting date.
+
+        `closed`: why the city takes no new debit at present, None where it does.
+        """
         region = self._region(order)
         row = self._find(connection, order.transaction_id, region)
         if row is not None:
             event = Event.DEBIT_AGAIN if row.fingerprint == order.fingerprint else Event.DEBIT_DIFFERS
             move = self._move(order.transaction_id, row.state, event)
             return self._told(region, row, move.reply)
-        account, balance_fen, refusal = self._weigh(connection, order, region)
+        account, balance_fen, refusal = (None, 0, closed) if closed else self._weigh(connection, order, region)
         move = self._move(order.transaction_id, State.NONE, Event.DEBIT_REFUSED if refusal else Event.DEBIT_GRANTED)
         row = _Row(
             order.fingerprint, move.next, account, order.amount.count, balance_fen, order.treatment_region.code,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,
@@ -15,7 +17,15 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 from yikatong.ledger.book import Book
 from yikatong.runtime.clock import Clock, accounting_date
+from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import Store
+
+
+class LedgerLink(DebitLink, Protocol):
+    """A DebitLink to a ledger, which can also be asked by id alone."""
+
+    async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer:
+        """How the transaction stands. Raises LinkDown."""
 
 
 class BookLink:
@@ -40,7 +50,6 @@ class BookLink:
         return await self.enquire_id(order.transaction_id, order.home_region)
 
     async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer:
-        """As `enquire`, where only the id is known."""
         return await self._store.commit(lambda connection: self._book.enquire(connection, transaction_id, region))
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from yikatong.api.citycore.v1 import citycore_pb2 as city
 from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
-from yikatong.core.orders import DebitAnswer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
+from yikatong.ledger.link import LedgerLink
 from yikatong.ledger.report import list_entries
 from yikatong.runtime import wire
 from yikatong.runtime.edge import Context
-from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import Store
 
 _PAGE_MAX = 1000
-
-
-class LedgerLink(DebitLink, Protocol):
-    """A DebitLink that can be asked by id alone."""
-
-    async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer: ...
 
 
 class CityCore(city_grpc.CityCoreServiceServicer):
@@ -31,7 +22,7 @@ class CityCore(city_grpc.CityCoreServiceServicer):
         self._link = link
         self._store = store
 
-    async def GetAccount(self, request: city.GetAccountRequest, context: Context) -> city.GetAccountResponse:  # noqa: N802 - the name is the service's
+    async def GetAccount(self, request: city.GetAccountRequest, context: Context) -> city.GetAccountResponse:
         try:
             payer = wire.payer_from_wire(request.payer)
         except ValueError as error:
@@ -39,30 +30,28 @@ class CityCore(city_grpc.CityCoreServiceServicer):
         account = await self._link.account(payer, Region(request.home_region))
         return city.GetAccountResponse(account=wire.account_to_wire(account))
 
-    async def Debit(self, request: city.DebitRequest, context: Context) -> city.DebitResponse:  # noqa: N802 - as above
+    async def Debit(self, request: city.DebitRequest, context: Context) -> city.DebitResponse:
         order = wire.order_from_wire(request.order)
         answer = await self._link.debit(order, attempt=request.attempt, ttl_ms=0)
         return city.DebitResponse(answer=wire.debit_answer_to_wire(order.transaction_id, answer))
 
-    async def Confirm(self, request: city.ConfirmRequest, context: Context) -> city.ConfirmResponse:  # noqa: N802 - as above
+    async def Confirm(self, request: city.ConfirmRequest, context: Context) -> city.ConfirmResponse:
         order = wire.order_from_wire(request.original)
         answer = await self._link.confirm(order)
         return city.ConfirmResponse(answer=wire.confirm_answer_to_wire(order.transaction_id, answer))
 
-    async def Reverse(self, request: city.ReverseRequest, context: Context) -> city.ReverseResponse:  # noqa: N802 - as above
+    async def Reverse(self, request: city.ReverseRequest, context: Context) -> city.ReverseResponse:
         order, cause = wire.reversal_from_wire(request.reversal)
         answer = await self._link.reverse(order, cause)
         return city.ReverseResponse(answer=wire.reversal_answer_to_wire(order.transaction_id, answer))
 
-    async def GetTransaction(  # noqa: N802 - as above
+    async def GetTransaction(
         self, request: city.GetTransactionRequest, context: Context
     ) -> city.GetTransactionResponse:
         answer = await self._link.enquire_id(request.transaction_id, Region(request.home_region))
         return city.GetTransactionResponse(answer=wire.debit_answer_to_wire(request.transaction_id, answer))
 
-    async def ListEntries(  # noqa: N802 - as above
-        self, request: city.ListEntriesRequest, context: Context
-    ) -> city.ListEntriesResponse:
+    async def ListEntries(self, request: city.ListEntriesRequest, context: Context) -> city.ListEntriesResponse:
         size = request.page_size or _PAGE_MAX
         region, date, after = Region(request.home_region), request.accounting_date, request.after_entry
         found = await self._store.commit(

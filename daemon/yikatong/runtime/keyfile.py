@@ -1,4 +1,4 @@
-"""A secret key beside the file that it protects."""
+"""Keys that lie beside the store that they protect, and what is done with them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
 from yikatong.core.reasons import Reason, YikatongError
 
 _LENGTH: Final = 32
+_SEAL_KEY, _NONCE, _TAG = 16, 12, 16
 
 
 class PersonKey:
@@ -28,6 +32,32 @@ class PersonKey:
 
     def __repr__(self) -> str:
         return "PersonKey(hidden)"
+
+
+class Seal:
+    """SM4-GCM over what must be readable later, but not from a copy of the store."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = hmac.digest(key, b"seal", "sm3")[:_SEAL_KEY]
+
+    def close(self, content: bytes, *, subject: str) -> bytes:
+        """Nonce, ciphertext, tag; can be opened for the same subject (a transaction id) alone."""
+        nonce = secrets.token_bytes(_NONCE)
+        encryptor = Cipher(algorithms.SM4(self._key), modes.GCM(nonce)).encryptor()
+        encryptor.authenticate_additional_data(subject.encode())
+        return nonce + encryptor.update(content) + encryptor.finalize() + encryptor.tag
+
+    def open(self, sealed: bytes, *, subject: str) -> bytes:
+        """Raises YikatongError STORE_UNAVAILABLE where it was not closed by this key for this subject."""
+        decryptor = Cipher(algorithms.SM4(self._key), modes.GCM(sealed[:_NONCE], sealed[-_TAG:])).decryptor()
+        decryptor.authenticate_additional_data(subject.encode())
+        try:
+            return decryptor.update(sealed[_NONCE:-_TAG]) + decryptor.finalize()
+        except InvalidTag as error:
+            raise YikatongError(Reason.STORE_UNAVAILABLE, "sealed content can't be opened") from error
+
+    def __repr__(self) -> str:
+        return "Seal(hidden)"
 
 
 def load_or_create(path: Path) -> bytes:

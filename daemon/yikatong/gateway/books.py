@@ -1,0 +1,61 @@
+"""The books of all cities in one look, and the proof that they are right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import apsw
+
+from yikatong.core.orders import City
+from yikatong.core.reasons import YikatongError
+from yikatong.core.values import Fen, Region
+from yikatong.gateway import clearing_book
+from yikatong.gateway.city_client import CityClient
+from yikatong.gateway.registry import Registry
+from yikatong.ledger import report
+from yikatong.ledger.report import Finding, Totals
+from yikatong.runtime.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class CityBooks:
+    """`ledger` is None where the city's core did not answer; `claims` by account (see clearing_book)."""
+
+    city: City
+    embedded: bool
+    ledger: Totals | None
+    claims: dict[str, Fen]
+
+
+class Books:
+    """Reads the gateway's own database, and asks the cities that have their own."""
+
+    def __init__(self, store: Store, registry: Registry, remote: Mapping[Region, CityClient]) -> None:
+        self._store = store
+        self._registry = registry
+        self._remote = remote
+
+    async def cities(self) -> list[CityBooks]:
+        """Every city of the registry. Raises StoreFailed."""
+        result = []
+        for region, home in self._registry.cities.items():
+            claims, ledger = await self._store.commit(partial(_own, region))
+            client = self._remote.get(region)
+            if client is not None:
+                try:
+                    ledger = await client.totals(region)
+                except YikatongError:
+                    ledger = None  # said so in the result: `unreachable`
+            result.append(CityBooks(home.city, client is None, ledger, claims))
+        return result
+
+    async def audit(self) -> list[Finding]:
+        """Findings in the gateway's own database: embedded ledgers, claims, and how they fit."""
+        return await self._store.commit(lambda c: [*report.audit(c), *clearing_book.audit(c)])
+
+
+def _own(region: Region, connection: apsw.Connection) -> tuple[dict[str, Fen], Totals | None]:
+    """What the gateway's database holds of a city: its claims, and its ledger where it is embedded."""
+    return clearing_book.balances(connection, region.code), report.totals(connection, region)

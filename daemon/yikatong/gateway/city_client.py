@@ -1,0 +1,112 @@
+"""A home city's core behind CityCoreService: the gateway's end of that leg."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import grpc
+
+from yikatong.api.citycore.v1 import citycore_pb2 as city
+from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
+from yikatong.core.orders import (
+    Account,
+    ConfirmAnswer,
+    DebitAnswer,
+    DebitOrder,
+    Payer,
+    ReversalAnswer,
+    ReversalCause,
+    fitting,
+)
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Region
+from yikatong.ledger.report import Totals
+from yikatong.runtime import wire
+from yikatong.runtime.leg import LinkDown
+from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
+
+Answer = TypeVar("Answer")
+
+_LIST_S = 10.0
+
+
+class CityClient:
+    """LedgerLink over mTLS. Whatever goes wrong with a money call teaches nothing: LinkDown."""
+
+    def __init__(self, address: str, identity: Identity, *, server_name: str, call_s: float) -> None:
+        """Connects at the first call. Raises YikatongError CERTIFICATE_INVALID."""
+        options: list[tuple[str, Any]] = list(CLIENT_OPTIONS)
+        if server_name:
+            options.append(("grpc.ssl_target_name_override", server_name))
+        self._channel = grpc.aio.secure_channel(address, identity.channel_credentials(), options=options)
+        self._stub: city_grpc.CityCoreServiceAsyncStub = city_grpc.CityCoreServiceStub(self._channel)
+        self._call_s = call_s
+
+    async def account(self, payer: Payer, home_region: Region | None) -> Account:
+        request = city.GetAccountRequest(
+            payer=wire.payer_to_wire(payer), home_region=home_region.code if home_region else ""
+        )
+        answer = await _learn(self._stub.GetAccount(request, timeout=self._call_s))
+        try:
+            return wire.account_from_wire(answer.account)
+        except wire.AnswerUnfit as error:
+            raise LinkDown("an answer that does not fit") from error
+
+    async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
+        request = city.DebitRequest(order=wire.order_to_wire(order), attempt=attempt)
+        answer = await _learn(self._stub.Debit(request, timeout=min(self._call_s, max(ttl_ms, 1) / 1000)))
+        return fitting(order, wire.debit_answer_from_wire(order.transaction_id, answer.answer))
+
+    async def enquire(self, order: DebitOrder) -> DebitAnswer:
+        assert order.home_region is not None, "the router stamps what it sends"
+        return fitting(order, await self.enquire_id(order.transaction_id, order.home_region))
+
+    async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer:
+        request = city.GetTransactionRequest(transaction_id=transaction_id, home_region=region.code)
+        answer = await _learn(self._stub.GetTransaction(request, timeout=self._call_s))
+        return wire.debit_answer_from_wire(transaction_id, answer.answer)
+
+    async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        request = city.ReverseRequest(reversal=wire.reversal_to_wire(order, cause))
+        answer = await _learn(self._stub.Reverse(request, timeout=self._call_s))
+        try:
+            return wire.reversal_answer_from_wire(order.transaction_id, answer.answer)
+        except wire.AnswerUnfit as error:
+            raise LinkDown("an answer that does not fit") from error
+
+    async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
+        request = city.ConfirmRequest(original=wire.order_to_wire(order))
+        answer = await _learn(self._stub.Confirm(request, timeout=self._call_s))
+        try:
+            return wire.confirm_answer_from_wire(order.transaction_id, answer.answer)
+        except wire.AnswerUnfit as error:
+            raise LinkDown("an answer that does not fit") from error
+
+    async def totals(self, region: Region) -> Totals:
+        """The city's books, added up from its list of entries. Raises YikatongError CITY_UNREACHABLE."""
+        sums: dict[str, tuple[int, int]] = {}
+        after, more = 0, True
+        while more:
+            request = city.ListEntriesRequest(home_region=region.code, after_entry=after)
+            try:
+                page = await _learn(self._stub.ListEntries(request, timeout=_LIST_S))
+            except LinkDown as error:
+                raise YikatongError(Reason.CITY_UNREACHABLE, "its entries can't be read", region=region.code) from error
+            for entry in page.entries:
+                name = "personal" if entry.account.startswith("personal:") else entry.account
+                amount, count = sums.get(name, (0, 0))
+                sums[name] = (amount + entry.amount_fen, count + 1)
+                after = entry.entry
+            more = page.more
+        return Totals.of(sums)
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+
+async def _learn(call: Awaitable[Answer]) -> Answer:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise LinkDown(error.code().name) from error

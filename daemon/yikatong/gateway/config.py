@@ -1,0 +1,85 @@
+"""The gateway's configuration file (gateway.toml)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from yikatong.runtime.tls import Identity
+
+RegionCode = Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$")]
+InstitutionCode = Annotated[str, msgspec.Meta(pattern="^[HP][0-9]{11}$")]
+TerminalName = Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+Date = Annotated[str, msgspec.Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
+
+
+class Tls(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """PEM files: whom we trust, and who we are."""
+
+    authority: str
+    certificate: str
+    key: str
+
+    def identity(self) -> Identity:
+        return Identity(Path(self.authority), Path(self.certificate), Path(self.key))
+
+
+class CityConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A home city. Without `address` its ledger lies in the gateway's own database."""
+
+    region: RegionCode
+    name_zh: str
+    name_en: str
+    state: Literal["OPEN", "NOT_OPEN", "CLOSED_FOR_MAINTENANCE"] = "OPEN"
+    open_from: Date | None = None
+    """First and last accounting date of the city's cross-city debits; without them there is no limit."""
+    open_to: Date | None = None
+    address: str = ""
+    """host:port of the city's core (CityCoreService)."""
+    server_name: str = ""
+    """Name in the core's certificate, where it is not the host of `address`."""
+
+
+class InstitutionConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A designated institution (定点医药机构) and its agreement (医保协议)."""
+
+    code: InstitutionCode
+    name: str
+    region: RegionCode
+    agreement: Literal["ACTIVE", "SUSPENDED", "TERMINATED"] = "ACTIVE"
+
+
+class TerminalConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """A terminal; its id is the common name of its certificate."""
+
+    terminal_id: TerminalName
+    institution: InstitutionCode
+
+
+class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The whole file."""
+
+    listen: str
+    """host:port; port 0 takes a free one."""
+    state_dir: str
+    tls: Tls
+    city_tls: Tls | None = None
+    """Who we are towards the cities' cores; needed where a city has an address."""
+    port_file: str = ""
+    """Where the port is written once the gateway listens."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    development: bool = False
+    """Server reflection. Never in production."""
+    policy_hotline: str = ""
+    fault_hotline: str = ""
+    debit_max_fen: Annotated[int, msgspec.Meta(gt=0)] = 100_000_000
+    """Limit of a single debit."""
+    seed: str = ""
+    """JSON file of sample persons and accounts; what is missing is made at the start."""
+    self_test_persons: list[Annotated[str, msgspec.Meta(pattern="^[0-9]{17}[0-9X]$")]] = []
+    """Invented social security numbers of test cards: each has a test account in the self-test partition."""
+    cities: list[CityConfig] = []
+    institutions: list[InstitutionConfig] = []
+    terminals: list[TerminalConfig] = []

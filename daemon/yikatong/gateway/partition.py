@@ -1,0 +1,74 @@
+"""One partition: a store of its own with route log, claims and the embedded cities' ledgers, and the router over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from yikatong.core.orders import City
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Region
+from yikatong.gateway import clearing_book, route_log
+from yikatong.gateway.directory import Directory
+from yikatong.gateway.registry import Registry
+from yikatong.gateway.router import Router, Waits
+from yikatong.gateway.routing import Routing, Rules
+from yikatong.gateway.sealing import PayerSeal
+from yikatong.ledger import entries, seed
+from yikatong.ledger.book import Book
+from yikatong.ledger.link import LedgerLink
+from yikatong.runtime import keyfile
+from yikatong.runtime.clock import Clock
+from yikatong.runtime.store import Store, StoreFailed
+
+APPLICATION_ID: Final = 0x594B4757  # "YKGW"
+VERSION: Final = 1
+SCHEMA: Final = entries.SCHEMA + route_log.SCHEMA + clearing_book.SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The parts; `close` in reverse order of their making."""
+
+    store: Store
+    router: Router
+
+    @classmethod
+    async def open(
+        cls,
+        path: Path,
+        *,
+        embedded: Mapping[Region, City],
+        links: Mapping[Region, LedgerLink],
+        registry: Registry,
+        directory: Directory,
+        rules: Rules,
+        clock: Clock,
+        waits: Waits,
+        accounts: list[seed.SeedAccount],
+    ) -> Partition:
+        """Opens the store and the missing accounts; nothing is sent before `router.start`.
+
+        The store's key lies beside it, `<name>.key`. Raises YikatongError STORE_UNAVAILABLE.
+        """
+        key = keyfile.load_or_create(path.with_suffix(".key"))
+        try:
+            store = Store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA)
+        except StoreFailed as error:
+            raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), file=path.name) from error
+        book = Book(embedded, keyfile.PersonKey(key))
+        routing = Routing(registry, directory, book, PayerSeal(keyfile.Seal(key)), rules)
+        router = Router(store, routing, book, links, registry, directory, clock, waits)
+        partition = cls(store, router)
+        try:
+            await router.commit(lambda c: seed.open_accounts(c, book, accounts, date=router.today))
+        except YikatongError:
+            await store.close()
+            raise
+        return partition
+
+    async def close(self) -> None:
+        await self.router.close()
+        await self.store.close()

@@ -1,0 +1,142 @@
+"""Who takes part: cities, institutions with their agreements, terminals, hotlines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from yikatong.core.orders import City
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Institution, Region, TerminalId
+from yikatong.gateway.config import CityConfig, GatewayConfig
+
+
+class Agreement(Enum):
+    """State of an institution's agreement."""
+
+    ACTIVE = "ACTIVE"
+    SUSPENDED = "SUSPENDED"
+    TERMINATED = "TERMINATED"
+
+
+_AGREEMENT_REASON = {
+    Agreement.ACTIVE: None,
+    Agreement.SUSPENDED: Reason.INSTITUTION_SUSPENDED,
+    Agreement.TERMINATED: Reason.INSTITUTION_TERMINATED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A designated institution."""
+
+    institution: Institution
+    name: str
+    region: Region
+    agreement: Agreement
+
+
+@dataclass(frozen=True, slots=True)
+class HomeCity:
+    """A home city, and when it takes debits from other cities. `address` empty: its ledger is ours."""
+
+    city: City
+    state: str
+    open_from: str
+    open_to: str
+    address: str
+    server_name: str
+
+    def closed(self, date: str) -> Reason | None:
+        """Why the city takes no new debit on that accounting date, None where it does."""
+        if self.state == "CLOSED_FOR_MAINTENANCE":
+            return Reason.CITY_CLOSED_FOR_MAINTENANCE
+        if self.state == "NOT_OPEN" or not self.open_from <= date <= self.open_to:
+            return Reason.CITY_NOT_OPEN
+        return None
+
+
+class Registry:
+    """Look-ups; built from the configuration. An operator's change of an agreement counts at once."""
+
+    def __init__(
+        self,
+        cities: list[HomeCity],
+        members: list[Member],
+        terminals: dict[TerminalId, Institution],
+    ) -> None:
+        self.cities = {home.city.region: home for home in cities}
+        self._members = {member.institution: member for member in members}
+        self._terminals = terminals
+
+    def member_of(self, terminal_id: str) -> Member:
+        """The institution in which the terminal stands. Raises YikatongError TERMINAL_UNKNOWN, INSTITUTION_UNKNOWN."""
+        institution = self._terminals.get(TerminalId(terminal_id))
+        if institution is None:
+            raise YikatongError(Reason.TERMINAL_UNKNOWN, "no such terminal is registered")
+        member = self._members.get(institution)
+        if member is None:
+            raise YikatongError(Reason.INSTITUTION_UNKNOWN, "the terminal's institution is not registered")
+        return member
+
+    def refusal(self, terminal_id: str, institution: Institution, treatment_region: Region) -> Reason | None:
+        """Why this terminal may make no new debit, None where it may."""
+        try:
+            member = self.member_of(terminal_id)
+        except YikatongError as error:
+            return error.reason
+        if (member.institution, member.region) != (institution, treatment_region):
+            return Reason.INSTITUTION_UNKNOWN
+        return _AGREEMENT_REASON[member.agreement]
+
+    def set_agreement(self, institution: Institution, agreement: Agreement) -> None:
+        """Counts for debits from now on. Raises YikatongError INSTITUTION_UNKNOWN."""
+        member = self._members.get(institution)
+        if member is None:
+            raise YikatongError(Reason.INSTITUTION_UNKNOWN, "no such institution is registered")
+        self._members[institution] = Member(institution, member.name, member.region, agreement)
+
+    def city(self, region: Region) -> HomeCity | None:
+        return self.cities.get(region)
+
+    def with_cities(self, cities: list[HomeCity]) -> Registry:
+        """The same members and terminals, with other home cities; a changed agreement counts in both."""
+        other = Registry(cities, [], self._terminals)
+        other._members = self._members
+        return other
+
+
+def _home_city(config: CityConfig) -> HomeCity:
+    return HomeCity(
+        City(Region(config.region), config.name_zh, config.name_en),
+        config.state,
+        config.open_from or "0000-00-00",
+        config.open_to or "9999-99-99",
+        config.address,
+        config.server_name,
+    )
+
+
+def registry_from(config: GatewayConfig) -> Registry:
+    """Raises YikatongError CONFIGURATION_INVALID where something is there twice or points nowhere."""
+    members = [
+        Member(Institution(i.code), i.name, Region(i.region), Agreement(i.agreement)) for i in config.institutions
+    ]
+    known = {member.institution.code for member in members}
+    for what, names in (
+        ("cities", [city.region for city in config.cities]),
+        ("institutions", [institution.code for institution in config.institutions]),
+        ("terminals", [terminal.terminal_id for terminal in config.terminals]),
+    ):
+        if len(set(names)) != len(names):
+            raise YikatongError(Reason.CONFIGURATION_INVALID, f"something is listed twice in {what}", key=what)
+    for terminal in config.terminals:
+        if terminal.institution not in known:
+            raise YikatongError(
+                Reason.CONFIGURATION_INVALID, "a terminal's institution is not listed", key="terminals.institution"
+            )
+    return Registry(
+        [_home_city(city) for city in config.cities],
+        members,
+        {TerminalId(t.terminal_id): Institution(t.institution) for t in config.terminals},
+    )

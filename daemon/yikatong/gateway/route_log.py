@@ -1,0 +1,175 @@
+"""The route log: one row a transaction, the guards of ids, and what is known of each terminal's session.
+
+A row keeps no personal data but while a reversal is on its way (REV): then the payer is kept, sealed, because a
+reversal names the whole original, and is wiped in the commit that ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Final
+
+import apsw
+
+from yikatong.core.orders import DebitOrder
+from yikatong.core.router_table import UNFINISHED, State
+
+SCHEMA: Final = """
+CREATE TABLE route (
+    transaction_id TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    terminal_id TEXT NOT NULL,
+    institution TEXT NOT NULL,
+    treatment_region TEXT NOT NULL,
+    home_region TEXT NOT NULL,
+    amount_fen INTEGER NOT NULL,
+    accounting_date TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    other_transaction TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    balance_fen INTEGER NOT NULL,
+    claimed INTEGER NOT NULL,
+    undone TEXT NOT NULL,
+    undone_reference TEXT NOT NULL,
+    sealed BLOB
+) STRICT, WITHOUT ROWID;
+CREATE INDEX route_unfinished ON route (state) WHERE state IN ('FWD', 'REV');
+CREATE TABLE guard (
+    kind TEXT NOT NULL CHECK (kind IN ('REQUEST', 'ORDER', 'SEQUENCE')),
+    owner TEXT NOT NULL,
+    name TEXT NOT NULL,
+    part TEXT NOT NULL,
+    transaction_id TEXT NOT NULL,
+    PRIMARY KEY (kind, owner, name, part)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE session (
+    terminal_id TEXT PRIMARY KEY,
+    epoch INTEGER NOT NULL,
+    epoch_used INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    journal_row INTEGER NOT NULL,
+    journal_head BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE self_test_report (
+    run_id TEXT PRIMARY KEY,
+    terminal_id TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    passed INTEGER NOT NULL,
+    steps TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+_FIND = "SELECT * FROM route WHERE transaction_id = ?"
+_ADD = "INSERT INTO route VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SET = """
+UPDATE route SET state = ?, reason = ?, reference = ?, balance_fen = ?, accounting_date = ?, claimed = ?, undone = ?,
+                 undone_reference = ?, sealed = ?
+ WHERE transaction_id = ?"""
+_GUARDS = """
+SELECT kind, guard.transaction_id, state FROM guard LEFT JOIN route USING (transaction_id)
+ WHERE (kind, owner, name, part) IN (VALUES ('REQUEST', ?1, ?2, ''), ('ORDER', ?1, ?3, ?4), ('SEQUENCE', ?5, ?6, ?7))"""
+# An order passes to the next transaction where its former holder ended without moving money.
+_TAKE_GUARDS = """
+INSERT INTO guard VALUES ('REQUEST', ?1, ?2, '', ?8), ('ORDER', ?1, ?3, ?4, ?8), ('SEQUENCE', ?5, ?6, ?7, ?8)
+    ON CONFLICT DO UPDATE SET transaction_id = ?8 WHERE kind = 'ORDER'"""
+
+
+@dataclass(slots=True)
+class Route:
+    """A transaction in the route log; fields in the order of the table's columns."""
+
+    transaction_id: str
+    state: State
+    fingerprint: bytes
+    terminal_id: str
+    institution: str
+    treatment_region: str
+    home_region: str
+    amount_fen: int
+    accounting_date: str
+    reason: str = ""
+    other_transaction: str = ""
+    reference: str = ""
+    balance_fen: int = 0
+    claimed: int = 0
+    undone: str = ""
+    undone_reference: str = ""
+    sealed: bytes | None = None
+
+    @classmethod
+    def of(cls, order: DebitOrder, *, home_region: str, accounting_date: str) -> Route:
+        """A row that is not in the log yet."""
+        return cls(
+            order.transaction_id,
+            State.NONE,
+            order.fingerprint,
+            order.terminal_id,
+            order.institution.code,
+            order.treatment_region.code,
+            home_region,
+            order.amount.count,
+            accounting_date,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a guard."""
+
+    transaction_id: str
+    state: State
+
+
+def find(connection: apsw.Connection, transaction_id: str) -> Route | None:
+    row = connection.execute(_FIND, (transaction_id,)).fetchone()
+    return Route(row[0], State(row[1]), *row[2:]) if row else None
+
+
+def add(connection: apsw.Connection, route: Route) -> None:
+    values = astuple(route)
+    connection.execute(_ADD, (values[0], route.state.value, *values[2:]))
+
+
+def save(connection: apsw.Connection, route: Route) -> None:
+    """Writes what may change in a row."""
+    connection.execute(
+        _SET,
+        (
+            route.state.value, route.reason, route.reference, route.balance_fen, route.accounting_date, route.claimed,
+            route.undone, route.undone_reference, route.sealed, route.transaction_id,
+        ),
+    )  # fmt: skip
+
+
+def unfinished(connection: apsw.Connection) -> list[Route]:
+    """The rows that a start takes up again."""
+    assert {state.value for state in UNFINISHED} == {"FWD", "REV"}  # what the partial index holds
+    rows = connection.execute("SELECT * FROM route WHERE state IN ('FWD', 'REV')")
+    return [Route(row[0], State(row[1]), *row[2:]) for row in rows]
+
+
+def _guard_values(order: DebitOrder) -> tuple[str, ...]:
+    return (
+        order.institution.code, order.request_id, order.order_no, order.order_part,
+        order.terminal_id, str(order.epoch), str(order.sequence),
+    )  # fmt: skip
+
+
+def guards(connection: apsw.Connection, order: DebitOrder) -> dict[str, Holder]:
+    """Who holds this debit's request id (REQUEST), order (ORDER), epoch and sequence (SEQUENCE).
+
+    A holder whose row is lost counts as forwarded: guards outlive rows, and nobody knows how it ended.
+    """
+    rows = connection.execute(_GUARDS, _guard_values(order))
+    return {kind: Holder(holder, State(state or State.FWD.value)) for kind, holder, state in rows}
+
+
+def take_guards(connection: apsw.Connection, order: DebitOrder) -> None:
+    """In the transaction that writes the row."""
+    connection.execute(_TAKE_GUARDS, (*_guard_values(order), order.transaction_id))
+
+
+def file_report(connection: apsw.Connection, values: tuple[str, str, str, int, str]) -> None:
+    """Files a self-test: run, terminal, start, passed, steps as JSON. The same run again changes nothing."""
+    connection.execute("INSERT INTO self_test_report VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", values)

@@ -1,0 +1,367 @@
+"""The router: records through `Routing`, sends to the home city, records what came back, replies.
+
+Each transaction has at most one task that asks its city (a debit) or insists there (a reversal); callers wait on it
+and may leave, the task goes on. Nothing is sent and nothing is told before the record that guards it is durable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import apsw
+import structlog
+
+from yikatong.core.orders import (
+    Accepted,
+    Account,
+    AlreadyReversed,
+    ConfirmAnswer,
+    Confirmed,
+    ConfirmedTooLate,
+    Conflict,
+    DebitAnswer,
+    DebitOrder,
+    Declined,
+    Denied,
+    Fenced,
+    NotFound,
+    Payer,
+    Posted,
+    ReversalAnswer,
+    ReversalCause,
+    Reversed,
+    Tombstoned,
+    Undecided,
+    WasDeclined,
+)
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.router_table import Effect, Reply, State
+from yikatong.core.values import Fen, Region
+from yikatong.gateway.directory import Directory
+from yikatong.gateway.registry import Registry
+from yikatong.gateway.routing import Routing, Turn
+from yikatong.ledger.book import Book
+from yikatong.ledger.link import LedgerLink
+from yikatong.runtime.clock import Clock, accounting_date
+from yikatong.runtime.leg import CITY_PATIENCE, Backoff, LinkDown, Patience, ask, city_backoff, insist
+from yikatong.runtime.store import Store, StoreFailed
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How long the router waits for a city. `accept_after_s`: then a reversal is answered with a durable promise."""
+
+    patience: Patience = CITY_PATIENCE
+    accept_after_s: float = 10.0
+    backoff: Backoff = city_backoff
+
+
+WAITS: Final = Waits()
+
+
+class Router:
+    """One partition's transactions on their way between terminals and home cities."""
+
+    def __init__(
+        self,
+        store: Store,
+        routing: Routing,
+        book: Book,
+        links: Mapping[Region, LedgerLink],
+        registry: Registry,
+        directory: Directory,
+        clock: Clock,
+        waits: Waits = WAITS,
+    ) -> None:
+        self._store = store
+        self._routing = routing
+        self._book = book
+        self._links = links
+        self._registry = registry
+        self._directory = directory
+        self._clock = clock
+        self._waits = waits
+        self._asking: dict[str, asyncio.Task[DebitAnswer]] = {}
+        self._undoing: dict[str, asyncio.Task[ReversalAnswer]] = {}
+        self._nudges: dict[str, asyncio.Event] = {}
+        self._others: set[asyncio.Task[None]] = set()
+        self.store_failed = asyncio.Event()
+        """Set where a commit's outcome is unknown: the gateway then leaves the service and reads the file again."""
+
+    @property
+    def today(self) -> str:
+        """The accounting date that a debit gets now."""
+        return accounting_date(self._clock.now())
+
+    async def start(self) -> None:
+        """Takes up what the last run left: reversals are insisted on, forwarded debits are enquired about."""
+        today = self.today
+        turns = await self.commit(lambda c: self._routing.unfinished(c, today=today))
+        for turn in turns:
+            if turn.effect is Effect.REVERSE and turn.order is not None:
+                self._insist(turn.order, ReversalCause.RECOVERY)
+            elif turn.effect is Effect.ENQUIRE:
+                task = asyncio.create_task(self._enquire_until_heard(turn))
+                self._others.add(task)
+                task.add_done_callback(self._others.discard)
+        if turns:
+            _log.info("unfinished transactions taken up", count=len(turns))
+
+    async def close(self) -> None:
+        """Ends the waiting. What is recorded is taken up by the next start."""
+        tasks = [*self._asking.values(), *self._undoing.values(), *self._others]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # --- what a terminal asks -------------------------------------------------------------------------------------
+
+    async def account(self, payer: Payer) -> Account:
+        """The personal account in its home city. Raises YikatongError where there is none to ask, or no answer."""
+        home = self._directory.home_of(payer)
+        if isinstance(home, Reason):
+            raise YikatongError(home)
+        city = self._registry.city(home)
+        closed = Reason.CITY_NOT_OPEN if city is None else city.closed(self.today)
+        if closed is not None:
+            raise YikatongError(closed)
+        if home in self._book.cities:
+            return await self.commit(lambda c: self._book.account(c, payer, home))
+        try:
+            async with asyncio.timeout(self._waits.patience.call_s):
+                return await self._links[home].account(payer, home)
+        except (LinkDown, TimeoutError) as error:
+            raise YikatongError(Reason.CITY_UNREACHABLE, region=home.code) from error
+
+    async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
+        """Raises YikatongError STORE_UNAVAILABLE: then nothing is known."""
+        today = self.today
+        turn = await self.commit(
+            lambda c: self._routing.debit(c, order, attempt=attempt, in_time=ttl_ms > 0, today=today)
+        )
+        if turn.effect is None:
+            return self._told(turn)
+        assert turn.order is not None, "what is sent is stamped"
+        if turn.effect is Effect.TOMBSTONE:
+            undone = await self._undone_in_time(turn.order, ReversalCause.TIMEOUT)
+            return AlreadyReversed() if isinstance(undone, Reversed | Tombstoned | WasDeclined) else Undecided()
+        transaction_id = order.transaction_id
+        task = self._asking.get(transaction_id)
+        if task is None:
+            task = self._keep(self._asking, transaction_id, self._ask(turn.order))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise  # the caller has left; the task goes on
+            # A reversal was decided, which ended the asking; or we are closing, and nothing is known.
+            return AlreadyReversed() if transaction_id in self._undoing else Undecided()
+
+    async def enquire(self, transaction_id: str, terminal_id: str) -> DebitAnswer:
+        today = self.today
+        turn = await self.commit(lambda c: self._routing.enquire(c, transaction_id, terminal_id, today=today))
+        if turn is None:
+            return NotFound()
+        if turn.effect is None:
+            return self._told(turn)
+        if transaction_id in self._asking:
+            return Undecided()
+        answer = await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn)
+        return self._told(await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)))
+
+    async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        today = self.today
+        turn = await self.commit(lambda c: self._routing.reverse(c, order, today=today))
+        if turn.effect is None:
+            return _undone(turn)
+        assert turn.order is not None, "what is sent is stamped"
+        return await self._undone_in_time(turn.order, cause)
+
+    async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
+        today = self.today
+        turn = await self.commit(lambda c: self._routing.confirm(c, order, today=today))
+        if turn.effect is not None:
+            stamped = turn.order
+            answer = (
+                await self._once(lambda link, _: link.confirm(stamped), turn) if stamped is not None else None
+            ) or Undecided()
+            turn = await self.commit(lambda c: self._routing.confirm_answered(c, order, answer, today=today))
+        if turn.reply is Reply.CONFIRMED:
+            _log.info("confirmed", transaction_id=order.transaction_id)
+            return Confirmed()
+        return ConfirmedTooLate() if turn.reply is Reply.TOO_LATE else Undecided()
+
+    # --- towards the city -----------------------------------------------------------------------------------------
+
+    async def _ask(self, order: DebitOrder) -> DebitAnswer:
+        assert order.home_region is not None, "what is sent is stamped"
+        answer = await ask(self._links[order.home_region], order, self._waits.patience)
+        today = self.today
+        turn = await self.commit(lambda c: self._routing.answered(c, order.transaction_id, answer, today=today))
+        return self._told(turn)
+
+    async def _enquire_until_heard(self, turn: Turn) -> None:
+        """After a restart: the debit is never sent again, so its city is asked until it says anything at all."""
+        attempt, transaction_id = 0, turn.route.transaction_id
+        while (answer := await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn)) is None:
+            attempt += 1
+            await asyncio.sleep(self._waits.backoff(attempt))
+        today = self.today
+        self._told(await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)))
+
+    async def _undone_in_time(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        """The city's answer to the reversal, or ACCEPTED where it takes longer than a terminal should wait."""
+        task = self._insist(order, cause)
+        try:
+            async with asyncio.timeout(self._waits.accept_after_s):
+                return await asyncio.shield(task)
+        except TimeoutError:
+            today, transaction_id = self.today, order.transaction_id
+            return _undone(await self.commit(lambda c: self._routing.undone(c, transaction_id, None, today=today)))
+
+    def _insist(self, order: DebitOrder, cause: ReversalCause) -> asyncio.Task[ReversalAnswer]:
+        transaction_id = order.transaction_id
+        task = self._undoing.get(transaction_id)
+        if task is None:
+            self._nudges[transaction_id] = asyncio.Event()
+            task = self._keep(self._undoing, transaction_id, self._undo(order, cause))
+        else:
+            self._nudges[transaction_id].set()
+        if (asking := self._asking.get(transaction_id)) is not None:
+            asking.cancel()  # the door is shut: this debit is not sent again
+        return task
+
+    async def _undo(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        assert order.home_region is not None, "what is sent is stamped"
+        link, transaction_id = self._links[order.home_region], order.transaction_id
+
+        async def send() -> ReversalAnswer:
+            answer = await link.reverse(order, cause)
+            return Undecided() if isinstance(answer, Accepted) else answer  # a promise is not the deed
+
+        nudge = self._nudges[transaction_id]
+        try:
+            answer = await insist(send, self._waits.backoff, call_s=self._waits.patience.call_s, nudge=nudge)
+        finally:
+            self._nudges.pop(transaction_id, None)
+        today = self.today
+        return _undone(await self.commit(lambda c: self._routing.undone(c, transaction_id, answer, today=today)))
+
+    async def _once(self, call: Callable[[LedgerLink, Region], Awaitable[T]], turn: Turn) -> T | None:
+        """One call to the row's city; None where it did not answer."""
+        region = Region(turn.route.home_region)
+        try:
+            async with asyncio.timeout(self._waits.patience.call_s):
+                return await call(self._links[region], region)
+        except (LinkDown, TimeoutError):
+            return None
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    async def commit(self, job: Callable[[apsw.Connection], T]) -> T:
+        """Raises YikatongError STORE_UNAVAILABLE: whether the record is on the disk is then unknown."""
+        try:
+            return await self._store.commit(job)
+        except StoreFailed as error:
+            if self._store.failed:
+                self.store_failed.set()
+            raise YikatongError(Reason.STORE_UNAVAILABLE, str(error)) from error
+
+    @staticmethod
+    def _keep(tasks: dict[str, asyncio.Task[T]], key: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs `work` whether or not its caller waits. What it raises reaches the waiting, and the log."""
+        task = tasks[key] = asyncio.create_task(work)
+
+        def done(finished: asyncio.Task[T]) -> None:
+            del tasks[key]
+            if not finished.cancelled() and (error := finished.exception()) is not None:
+                _log.error("a transaction's task has failed", transaction_id=key, exc_info=error)
+
+        task.add_done_callback(done)
+        return task
+
+    def _told(self, turn: Turn) -> DebitAnswer:
+        """The answer to a debit or an enquiry, and the transaction's line in the log."""
+        answer = self._debit_answer(turn)
+        route = turn.route
+        _log.info(
+            "debit",
+            transaction_id=route.transaction_id,
+            terminal_id=route.terminal_id,
+            state=route.state.value,
+            answer=type(answer).__name__,
+            reason=route.reason,
+            amount_fen=route.amount_fen,
+            treatment_region=route.treatment_region,
+            home_region=route.home_region,
+        )
+        return answer
+
+    def _debit_answer(self, turn: Turn) -> DebitAnswer:
+        if turn.reply is not Reply.STORED:
+            return _DEBIT_REPLIES[turn.reply]
+        route = turn.route
+        if route.state in (State.POSTED, State.CONFIRMED):
+            home = self._registry.city(Region(route.home_region))
+            assert home is not None, "a city that has posted is in the registry"
+            return Posted(
+                route.reference,
+                Fen(route.amount_fen),
+                route.fingerprint,
+                Fen(route.balance_fen),
+                home.city,
+                route.accounting_date,
+                route.state is State.CONFIRMED,
+            )
+        reason = Reason(route.reason)
+        return Fenced() if reason is Reason.TERMINAL_SUPERSEDED else Declined(reason, route.other_transaction)
+
+
+_DEBIT_REPLIES: Final[dict[Reply | None, DebitAnswer]] = {
+    Reply.ALREADY_REVERSED: AlreadyReversed(),
+    Reply.UNDECIDED: Undecided(),
+    Reply.NOT_FOUND: NotFound(),
+    Reply.FENCED: Fenced(),
+    Reply.CONFLICT: Conflict(),
+}
+
+
+def _undone(turn: Turn) -> ReversalAnswer:
+    """The answer to a reversal, and the transaction's line in the log."""
+    answer = _reversal_answer(turn)
+    _log.info(
+        "reversal",
+        transaction_id=turn.route.transaction_id,
+        terminal_id=turn.route.terminal_id,
+        state=turn.route.state.value,
+        answer=type(answer).__name__,
+        reference=turn.route.undone_reference,
+    )
+    return answer
+
+
+def _reversal_answer(turn: Turn) -> ReversalAnswer:
+    match turn.reply:
+        case Reply.STORED_REVERSAL if turn.route.undone == "REVERSED":
+            return Reversed(turn.route.undone_reference)
+        case Reply.STORED_REVERSAL if turn.route.undone == "TOMBSTONED":
+            return Tombstoned(turn.route.undone_reference)
+        case Reply.STORED_REVERSAL | Reply.WAS_DECLINED:
+            return WasDeclined()
+        case Reply.ACCEPTED:
+            return Accepted()
+        case Reply.DENIED_CONFIRMED:
+            return Denied(Reason.NEEDS_OPERATOR)
+        case Reply.DENIED_CONFLICT:
+            return Denied(Reason.TRANSACTION_ID_REUSED)
+        case Reply.DENIED_BY_LEDGER:
+            return Denied(turn.denied or Reason.NEEDS_OPERATOR)
+        case _:
+            raise AssertionError(f"{turn.reply} is no answer to a reversal")

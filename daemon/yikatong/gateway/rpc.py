@@ -1,0 +1,191 @@
+"""GatewayService, SelfTestService and ClearingService: the gateway's edges."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import structlog
+
+from yikatong.api.gateway.v1 import gateway_pb2 as gateway
+from yikatong.api.gateway.v1 import gateway_pb2_grpc as gateway_grpc
+from yikatong.api.operations.v1 import operations_pb2 as operations
+from yikatong.api.operations.v1 import operations_pb2_grpc as operations_grpc
+from yikatong.core.orders import Payer
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.gateway import route_log, sessions
+from yikatong.gateway.books import Books
+from yikatong.gateway.registry import Registry
+from yikatong.gateway.router import Router
+from yikatong.runtime import wire
+from yikatong.runtime.clock import Clock
+from yikatong.runtime.edge import Context
+from yikatong.runtime.tls import peer_name
+
+_log = structlog.get_logger(__name__)
+
+_OPERATOR: Final = "operator-"
+_OPERATIONS: Final = "/yikatong.api.operations."
+
+
+def admit(context: Context, method: str, request: Any) -> None:
+    """Who may call what, and for whom: the body must name the terminal that the certificate names.
+
+    Raises YikatongError TERMINAL_UNKNOWN, NOT_ALLOWED.
+    """
+    name = peer_name(context)
+    if method.startswith(_OPERATIONS) is not name.startswith(_OPERATOR):
+        raise YikatongError(Reason.NOT_ALLOWED, "this certificate's role may not call this method")
+    if (named := _terminal_named(request)) is not None and named != name:
+        _log.error("a terminal speaks for another", certificate=name, named=named, method=method)
+        raise YikatongError(Reason.TERMINAL_UNKNOWN, "the certificate belongs to another terminal")
+
+
+def _terminal_named(request: Any) -> str | None:
+    match request:
+        case gateway.DebitRequest():
+            return request.order.terminal_id
+        case gateway.ConfirmRequest():
+            return request.original.terminal_id
+        case gateway.ReverseRequest():
+            return request.reversal.original.terminal_id
+        case gateway.SignInRequest() | gateway.SignOutRequest() | gateway.ReportSelfTestRequest():
+            return request.terminal_id
+        case _:
+            return None
+
+
+class Money:
+    """The money methods of one partition; GatewayService and SelfTestService share them."""
+
+    def __init__(self, router: Router, registry: Registry) -> None:
+        self._router = router
+        self._registry = registry
+
+    async def GetAccount(self, request: gateway.GetAccountRequest, context: Context) -> gateway.GetAccountResponse:
+        self._registry.member_of(peer_name(context))
+        account = await self._router.account(_payer(request))
+        return gateway.GetAccountResponse(account=wire.account_to_wire(account))
+
+    async def Debit(self, request: gateway.DebitRequest, context: Context) -> gateway.DebitResponse:
+        order = wire.order_from_wire(request.order)
+        answer = await self._router.debit(order, attempt=request.attempt, ttl_ms=request.ttl_ms)
+        return gateway.DebitResponse(answer=wire.debit_answer_to_wire(order.transaction_id, answer))
+
+    async def Confirm(self, request: gateway.ConfirmRequest, context: Context) -> gateway.ConfirmResponse:
+        order = wire.order_from_wire(request.original)
+        answer = await self._router.confirm(order)
+        return gateway.ConfirmResponse(answer=wire.confirm_answer_to_wire(order.transaction_id, answer))
+
+    async def Reverse(self, request: gateway.ReverseRequest, context: Context) -> gateway.ReverseResponse:
+        order, cause = wire.reversal_from_wire(request.reversal)
+        answer = await self._router.reverse(order, cause)
+        return gateway.ReverseResponse(answer=wire.reversal_answer_to_wire(order.transaction_id, answer))
+
+    async def GetTransaction(
+        self, request: gateway.GetTransactionRequest, context: Context
+    ) -> gateway.GetTransactionResponse:
+        answer = await self._router.enquire(request.transaction_id, peer_name(context))
+        return gateway.GetTransactionResponse(answer=wire.debit_answer_to_wire(request.transaction_id, answer))
+
+
+def _payer(request: gateway.GetAccountRequest) -> Payer:
+    try:
+        return wire.payer_from_wire(request.payer)
+    except ValueError as error:
+        raise YikatongError(Reason.INVALID_FIELD, "the payer breaks a rule", field="payer") from error
+
+
+class SelfTest(Money, gateway_grpc.SelfTestServiceServicer):
+    """Money methods against test accounts, in a partition of their own."""
+
+
+class Gateway(Money, gateway_grpc.GatewayServiceServicer):
+    """Sessions and reports, and the money methods."""
+
+    def __init__(
+        self, router: Router, registry: Registry, clock: Clock, *, policy_hotline: str, fault_hotline: str
+    ) -> None:
+        super().__init__(router, registry)
+        self._clock = clock
+        self._hotlines = policy_hotline, fault_hotline
+
+    async def SignIn(self, request: gateway.SignInRequest, context: Context) -> gateway.SignInResponse:
+        member = self._registry.member_of(request.terminal_id)
+        presented = sessions.Presented(request.epoch, request.sequence, request.journal_row, request.journal_head)
+        try:
+            epoch = await self._router.commit(
+                lambda connection: sessions.sign_in(connection, request.terminal_id, presented)
+            )
+        except YikatongError as error:
+            _log.error("sign-in refused", terminal_id=request.terminal_id, reason=error.reason.value, **error.facts)
+            raise
+        _log.info("signed in", terminal_id=request.terminal_id, epoch=epoch, version=request.software_version)
+        response = gateway.SignInResponse(
+            epoch=epoch,
+            institution=member.institution.code,
+            institution_name=member.name,
+            treatment_region=member.region.code,
+            policy_hotline=self._hotlines[0],
+            fault_hotline=self._hotlines[1],
+            accounting_date=self._router.today,
+        )
+        response.gateway_time.FromDatetime(self._clock.now())
+        return response
+
+    async def SignOut(self, request: gateway.SignOutRequest, context: Context) -> gateway.SignOutResponse:
+        _log.info("signed out", terminal_id=request.terminal_id, epoch=request.epoch)
+        return gateway.SignOutResponse()
+
+    async def ReportSelfTest(
+        self, request: gateway.ReportSelfTestRequest, context: Context
+    ) -> gateway.ReportSelfTestResponse:
+        steps = [
+            {"name": step.name, "passed": step.passed, "reason": step.reason, "duration_ms": step.duration_ms}
+            for step in request.steps
+        ]
+        started = request.started_at.ToJsonString()
+        values = (request.run_id, request.terminal_id, started, int(request.passed), json.dumps(steps))
+        await self._router.commit(lambda connection: route_log.file_report(connection, values))
+        _log.info("self-test reported", terminal_id=request.terminal_id, run=request.run_id, passed=request.passed)
+        return gateway.ReportSelfTestResponse()
+
+
+class Clearing(operations_grpc.ClearingServiceServicer):
+    """The operator's look at the books."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    async def GetBooks(self, request: operations.GetBooksRequest, context: Context) -> operations.GetBooksResponse:
+        return operations.GetBooksResponse(
+            cities=[
+                operations.CityBooks(
+                    region=books.city.region.code,
+                    name_zh=books.city.name_zh,
+                    name_en=books.city.name_en,
+                    embedded=books.embedded,
+                    unreachable=books.ledger is None,
+                    personal_fen=books.ledger.personal.count if books.ledger else 0,
+                    opening_fen=books.ledger.opening.count if books.ledger else 0,
+                    payables=[
+                        operations.Balance(account=f"payable:{region}", amount_fen=amount.count)
+                        for region, amount in (books.ledger.payable.items() if books.ledger else ())
+                    ],
+                    entries=books.ledger.entries if books.ledger else 0,
+                    claims=[
+                        operations.Balance(account=account, amount_fen=amount.count)
+                        for account, amount in books.claims.items()
+                    ],
+                )
+                for books in await self._books.cities()
+            ]
+        )
+
+    async def Audit(self, request: operations.AuditRequest, context: Context) -> operations.AuditResponse:
+        return operations.AuditResponse(
+            findings=[
+                operations.Finding(invariant=finding.invariant, subject=finding.subject, detail=finding.detail)
+                for finding in await self._books.audit()
+            ]
+        )

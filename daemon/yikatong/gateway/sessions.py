@@ -1,0 +1,70 @@
+"""A terminal's session: epochs, sequences, journal heads; and how a copy of a terminal is found out.
+
+The gateway grants a new epoch at each sign-in. A terminal whose journal is behind the gateway's copy has been rolled
+back or cloned. One whose last grant was lost on the way is no clone: its epoch is behind, but nothing was ever done
+under the newer one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import apsw
+
+from yikatong.core.reasons import Reason, YikatongError
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the gateway knows of a terminal. `epoch_used` is the newest epoch under which a debit came."""
+
+    epoch: int = 0
+    epoch_used: int = 0
+    sequence: int = 0
+    journal_row: int = 0
+    journal_head: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """What the terminal says of its own journal."""
+
+    epoch: int
+    sequence: int
+    journal_row: int
+    journal_head: bytes
+
+
+def find(connection: apsw.Connection, terminal_id: str) -> Session:
+    sql = "SELECT epoch, epoch_used, sequence, journal_row, journal_head FROM session WHERE terminal_id = ?"
+    row = connection.execute(sql, (terminal_id,)).fetchone()
+    return Session(*row) if row else Session()
+
+
+def sign_in(connection: apsw.Connection, terminal_id: str, presented: Presented) -> int:
+    """The epoch granted. Raises YikatongError TERMINAL_SUPERSEDED for a clone or a journal that was rolled back."""
+    known = find(connection, terminal_id)
+    behind = ""
+    if presented.epoch < known.epoch_used:
+        behind = "epoch"
+    elif presented.sequence < known.sequence:
+        behind = "sequence"
+    elif presented.journal_row < known.journal_row:
+        behind = "journal_row"
+    elif presented.journal_row == known.journal_row and known.journal_head not in (b"", presented.journal_head):
+        behind = "journal_head"
+    if behind:
+        raise YikatongError(Reason.TERMINAL_SUPERSEDED, "another copy of this terminal was here", behind=behind)
+    epoch = max(known.epoch, presented.epoch) + 1
+    sql = """INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE
+             SET epoch = ?2, sequence = ?4, journal_row = ?5, journal_head = ?6"""
+    values = (terminal_id, epoch, known.epoch_used, presented.sequence, presented.journal_row, presented.journal_head)
+    connection.execute(sql, values)
+    return epoch
+
+
+def note_debit(connection: apsw.Connection, terminal_id: str, epoch: int, sequence: int) -> None:
+    """A debit came under this epoch and with this sequence."""
+    sql = """INSERT INTO session VALUES (?1, ?2, ?2, ?3, 0, x'') ON CONFLICT DO UPDATE
+             SET epoch_used = max(epoch_used, ?2), sequence = max(sequence, ?3)"""
+    connection.execute(sql, (terminal_id, epoch, sequence))
