@@ -1,0 +1,273 @@
+"""The driver against the deck and against cards that mean harm."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+
+from tests.support.cards import AnswersLink, DirectLink, pin
+from yikatong.core.card import CardAlgorithm
+from yikatong.core.ports import CardLink
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.card import OpenedCard, SocialSecurityCard
+from yikatong.simulators.card.card import SimulatedCard
+from yikatong.simulators.card.cryptography import encrypt, session_key
+from yikatong.simulators.card.deck import CITIES, DECK, DeckCard, find
+from yikatong.simulators.card.manners import Answering, always, to_reads
+from yikatong.simulators.card.numbers import card_number, social_security_number
+from yikatong.simulators.card.port import CardPulledError, PretendCard
+from yikatong.simulators.card.security import RKSSSE
+
+AT_THE_CARD = {
+    Reason.CARD_NEEDS_AUTHENTICATION,
+    Reason.CARD_MALFORMED,
+    Reason.NOT_A_SOCIAL_SECURITY_CARD,
+    Reason.CARD_MUTE,
+}
+AT_THE_PIN = {Reason.PIN_WRONG, Reason.PIN_BLOCKED}
+ENTRY = (bytes.fromhex("6F1C840F7378312E73682EC9E7BBE1B1A3D5CFA5098801059F0C03860101") + b"\x90\x00",)
+
+
+def _key(card: DeckCard) -> str:
+    return card.key
+
+
+def _reason(link: CardLink) -> Reason:
+    with pytest.raises(YikatongError) as caught:
+        SocialSecurityCard().read_identity(link)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("card", DECK, ids=_key)
+def test_every_card_of_the_deck_reads_as_its_description_says(card: DeckCard) -> None:
+    link = DirectLink(card.make())
+    document = SocialSecurityCard()
+    if card.expected is Reason.CARD_REMOVED:
+        with pytest.raises(CardPulledError):
+            document.read_identity(link)
+        return
+    if card.expected in AT_THE_CARD:
+        assert _reason(link) is card.expected
+        return
+    identity = document.read_identity(link)
+    assert identity.social_security_number.reveal() == card.data.social_security_number
+    assert identity.card_number.reveal() == card.data.card_number
+    assert identity.spec_version == card.data.version
+    assert identity.issuing_region.code == card.data.issuing_region
+    if card.key == "unreadable-name":
+        assert (identity.name.reveal(), identity.unreadable_fields) == ("", ("name",))
+    else:
+        assert identity.name.reveal() == card.data.name
+    with pin(card.pin) as typed:
+        if card.expected in AT_THE_PIN:
+            with pytest.raises(YikatongError) as caught:
+                document.verify_pin(link, typed)
+            assert caught.value.reason is card.expected
+        else:
+            document.verify_pin(link, typed)
+
+
+def test_the_deck_is_whole() -> None:
+    assert len({card.key for card in DECK}) == len(DECK)
+    assert len({card.data.social_security_number for card in DECK}) == len(DECK)
+    regions = {city.region for city in CITIES}
+    assert {card.account.home_region for card in DECK if card.account} <= regions
+    works = find("works").account
+    assert works is not None
+    assert (works.home_region, works.kind, works.balance_fen) == ("371000", "EMPLOYEE", 100_000)
+
+
+def test_check_characters_against_published_samples() -> None:
+    assert card_number("X0000001") == "X00000019"
+    assert social_security_number("11010519491231002") == "11010519491231002X"
+
+
+def test_the_algorithm_of_the_card() -> None:
+    def algorithm(key: str) -> CardAlgorithm:
+        return SocialSecurityCard().read_identity(DirectLink(find(key).make())).algorithm
+
+    assert algorithm("third-generation") is CardAlgorithm.SM4
+    assert algorithm("first-generation") is CardAlgorithm.TRIPLE_DES  # it does not say
+
+
+class _Terminal:
+    """What an authenticator does, in short, with the simulated card's own key."""
+
+    def __init__(self) -> None:
+        self.seen: list[OpenedCard] = []
+
+    def authenticate(self, link: CardLink, card: OpenedCard) -> None:
+        self.seen.append(card)
+        challenge = link.transmit(bytes.fromhex("0084000008"))[:8]
+        data = bytes(range(8))
+        proof = encrypt(session_key(RKSSSE, challenge), data)
+        assert link.transmit(bytes.fromhex("0082000A10") + proof + data) == b"\x90\x00"
+
+
+def test_a_gated_card_is_read_after_authentication() -> None:
+    terminal = _Terminal()
+    card = find("third-generation-gated")
+    identity = SocialSecurityCard(authenticator=terminal).read_identity(DirectLink(card.make()))
+    assert identity.social_security_number.reveal() == card.data.social_security_number
+    assert [seen.spec_version for seen in terminal.seen] == ["3.00"]
+
+
+def test_an_open_card_is_not_authenticated() -> None:
+    terminal = _Terminal()
+    SocialSecurityCard(authenticator=terminal).read_identity(DirectLink(find("third-generation").make()))
+    assert terminal.seen == []
+
+
+def test_authentication_is_tried_once() -> None:
+    class Useless:
+        times = 0
+
+        def authenticate(self, link: CardLink, card: OpenedCard) -> None:
+            self.times += 1
+
+    useless = Useless()
+    with pytest.raises(YikatongError) as caught:
+        SocialSecurityCard(authenticator=useless).read_identity(DirectLink(find("third-generation-gated").make()))
+    assert caught.value.reason is Reason.CARD_NEEDS_AUTHENTICATION
+    assert useless.times == 1
+
+
+def _chip() -> SimulatedCard:
+    card = find("works").make()
+    assert isinstance(card, SimulatedCard)
+    return card
+
+
+def _refusing(*forms: bytes) -> PretendCard:
+    """A card that refuses commands which begin so."""
+    refuse = lambda apdu, proper: b"\x6a\x86" if apdu.startswith(forms) else proper  # noqa: E731 - shorter so
+    return Answering(_chip(), refuse)
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [(b"\x00\xa4\x00",), (b"\x00\xa4\x00", b"\x00\xa4\x02")],
+    ids=["only 00A402", "only short file ids"],
+)
+def test_other_ways_to_a_file(forms: tuple[bytes, ...]) -> None:
+    identity = SocialSecurityCard().read_identity(DirectLink(_refusing(*forms)))
+    assert identity.card_number.reveal() == _chip().data.card_number
+
+
+@pytest.mark.parametrize("status", [b"\x6a\x86", b"\x69\x81", b"\x6a\x83"])
+def test_by_tag_where_numbers_are_refused(status: bytes) -> None:
+    def answer(apdu: bytes, proper: bytes) -> bytes:
+        return status if apdu[1] == 0xB2 and apdu[3] & 0b111 == 0b100 else proper
+
+    identity = SocialSecurityCard().read_identity(DirectLink(Answering(_chip(), answer)))
+    assert identity.social_security_number.reveal() == _chip().data.social_security_number
+
+
+def test_by_tag_where_the_numbers_are_others() -> None:
+    """A 2.00 card whose issuer numbered EF06 in its own way: the number leads to another item, the tag to the right."""
+
+    def answer(apdu: bytes, proper: bytes) -> bytes:
+        return b"\x0a\x01\x31\x90\x00" if apdu[1:2] == b"\xb2" and apdu[3] == 0x04 and apdu[4] > 0x12 else proper
+
+    identity = SocialSecurityCard().read_identity(DirectLink(Answering(_chip(), answer)))
+    assert identity.social_security_number.reveal() == _chip().data.social_security_number
+    assert identity.name.reveal() == _chip().data.name
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (always(b""), Reason.CARD_MUTE),
+        (always(b"\x90"), Reason.CARD_MALFORMED),
+        (always(b"\x6c\x10"), Reason.CARD_MALFORMED),
+        (always(b"\x61\x10"), Reason.CARD_MALFORMED),
+        (always(b"\x90\x00"), Reason.CARD_MALFORMED),
+        (always(b"\x6d\x00"), Reason.NOT_A_SOCIAL_SECURITY_CARD),
+        (always(b"\x6e\x00"), Reason.NOT_A_SOCIAL_SECURITY_CARD),
+        (always(b"\x12\x34"), Reason.CARD_MALFORMED),
+        (always(bytes(65_000)), Reason.CARD_MALFORMED),
+        (to_reads(b""), Reason.CARD_MUTE),
+        (to_reads(b"\x6f\x00"), Reason.CARD_MALFORMED),
+        (to_reads(b"\x00\x90\x00"), Reason.CARD_MALFORMED),
+        (to_reads(b"\x03\x04.2.0\x90\x00"), Reason.CARD_MALFORMED),
+    ],
+)
+def test_hostile_answers(answer: object, reason: Reason) -> None:
+    assert _reason(DirectLink(Answering(_chip(), answer))) is reason  # type: ignore[arg-type] # the table's functions
+
+
+@pytest.mark.parametrize("status", [b"\x6a\x82", b"\x6d\x00", b"\x6e\x00", b"\x6a\x86"])
+def test_other_cards(status: bytes) -> None:
+    assert _reason(AnswersLink(status)) is Reason.NOT_A_SOCIAL_SECURITY_CARD
+
+
+def test_an_unknown_status_word_is_told() -> None:
+    with pytest.raises(YikatongError) as caught:
+        SocialSecurityCard().read_identity(AnswersLink(b"\x95\x27"))
+    assert (caught.value.reason, caught.value.facts) == (Reason.CARD_MALFORMED, {"sw": "9527"})
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "facts"),
+    [
+        (b"\x63\xc2", Reason.PIN_WRONG, {"tries_left": 2}),
+        (b"\x63\xc0", Reason.PIN_BLOCKED, {"tries_left": 0}),
+        (b"\x69\x83", Reason.PIN_BLOCKED, {"tries_left": 0}),
+        (b"\x6c\x03", Reason.CARD_MALFORMED, {"sw": "6C03"}),
+        (b"\x61\x03", Reason.CARD_MALFORMED, {"sw": "6103"}),
+        (b"\x6f\x00", Reason.CARD_MALFORMED, {"sw": "6F00"}),
+    ],
+)
+def test_the_pin_goes_to_the_card_once(status: bytes, reason: Reason, facts: dict[str, object]) -> None:
+    link = AnswersLink(*ENTRY, status)
+    with pytest.raises(YikatongError) as caught, pin("123456") as typed:
+        SocialSecurityCard().verify_pin(link, typed)
+    assert (caught.value.reason, caught.value.facts) == (reason, facts)
+    assert [apdu for apdu in link.sent if apdu[1] == 0x20] == [bytes.fromhex("0020000003123456")]
+    assert "123456" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("digits", "body"), [("1234", "021234"), ("12345", "0312345F"), ("1234567890123456", "081234567890123456")]
+)
+def test_pins_of_other_lengths(digits: str, body: str) -> None:
+    link = AnswersLink(*ENTRY, b"\x90\x00")
+    with pin(digits) as typed:
+        SocialSecurityCard().verify_pin(link, typed)
+    assert link.sent[-1].hex().upper() == "00200000" + body
+
+
+def test_the_command_with_the_pin_is_wiped() -> None:
+    kept: list[bytes | bytearray] = []
+
+    class Keeping(AnswersLink):
+        def transmit(self, apdu: bytes | bytearray) -> bytes:
+            kept.append(apdu)
+            return super().transmit(apdu)
+
+    with pin("123456") as typed:
+        SocialSecurityCard().verify_pin(Keeping(*ENTRY, b"\x90\x00"), typed)
+    assert kept[-1] == bytes(8)
+
+
+def test_the_budget_of_a_link_holds_over_all_that_is_done_with_it() -> None:
+    link = DirectLink(_chip())
+    document = SocialSecurityCard()
+    document.read_identity(link)
+    for _ in range(400 // len(link.sent) - 1):
+        document.read_identity(link)
+    with pytest.raises(YikatongError) as caught:
+        document.read_identity(link)
+    assert (caught.value.reason, caught.value.facts) == (Reason.CARD_MALFORMED, {"commands": 400})
+    assert len(link.sent) == 400
+    document.read_identity(DirectLink(_chip()))
+
+
+def test_a_link_is_not_kept_alive() -> None:
+    link = DirectLink(_chip())
+    document = SocialSecurityCard()
+    document.read_identity(link)
+    gone = weakref.ref(link)
+    del link
+    assert gone() is None
