@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+TEST_PERSON: Final = "990000195001010019"
+"""Social security number of the person on the self-test's card: invented, of a region that belongs to nobody."""
 
 
 @dataclass(frozen=True, slots=True)

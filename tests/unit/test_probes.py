@@ -1,0 +1,206 @@
+"""What each observation means: every probe, on both sides of each limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.support.rows import request
+from yikatong.core.card import ReaderState
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.selftest import Report, SelfTestStep
+from yikatong.core.session import Granted
+from yikatong.core.terminal_table import State
+from yikatong.core.values import ReaderName
+from yikatong.simulators.card import self_test as sample
+from yikatong.terminal import probes
+from yikatong.terminal.probes import KeypadSeen, LinkSeen, OpenRow, Probe, Severity, SocketSeen, Validity
+
+NOW = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)
+MINUTE_MS = 60_000
+GRANTED = Granted(3, NOW, "P37010000001", "测试药店", "370100", "12393", "0531-1234567", "2026-03-10")
+
+
+def is_fine(probe: Probe) -> bool:
+    return (probe.severity, probe.reason, probe.next_zh, probe.next_en) == (Severity.OK, None, "", "")
+
+
+def says(probe: Probe, severity: Severity, reason: Reason, *facts: str) -> None:
+    """The judgement, and its facts in both languages; a probe that is not fine always has a next step."""
+    assert (probe.severity, probe.reason) == (severity, reason)
+    for fact in facts:
+        assert fact in probe.finding_zh
+        assert fact in probe.finding_en
+    assert probe.next_zh
+    assert probe.next_en
+
+
+def state(*, present: bool = True, card: bool = False, detail: str = "") -> ReaderState:
+    return ReaderState(ReaderName("Reader 00"), present=present, card_present=card, detail=detail)
+
+
+# --- devices ----------------------------------------------------------------------------------------------------
+
+
+def test_reader() -> None:
+    assert is_fine(probes.reader(state()))
+    says(probes.reader(state(present=False, detail="unplugged")), Severity.FAILED, Reason.NO_READER, "Reader 00")
+    says(probes.reader(None), Severity.FAILED, Reason.READER_FAILED)
+    says(probes.reader(YikatongError(Reason.PCSCD_NOT_RUNNING)), Severity.FAILED, Reason.PCSCD_NOT_RUNNING)
+
+
+def test_pcscd() -> None:
+    assert is_fine(probes.pcscd(None))
+    assert is_fine(probes.pcscd(SocketSeen("/run/pcscd/pcscd.comm")))
+    refused = probes.pcscd(SocketSeen("/run/pcscd/pcscd.comm", "Connection refused"))
+    says(refused, Severity.FAILED, Reason.PCSCD_NOT_RUNNING, "/run/pcscd/pcscd.comm", "Connection refused")
+
+
+def test_card() -> None:
+    with_card = state(card=True)
+    assert is_fine(probes.card(None, None))
+    assert is_fine(probes.card(state(), None))
+    assert is_fine(probes.card(with_card, sample.IDENTITY))
+    assert is_fine(probes.card(with_card, YikatongError(Reason.NO_CARD)))
+    assert is_fine(probes.card(with_card, YikatongError(Reason.DEVICE_BUSY)))
+    assert is_fine(probes.card_in_use())
+    says(probes.card(with_card, None), Severity.DEGRADED, Reason.CARD_MUTE)
+    says(probes.card(with_card, YikatongError(Reason.CARD_MALFORMED)), Severity.DEGRADED, Reason.CARD_MALFORMED)
+
+
+def test_a_readable_card_is_shown_masked() -> None:
+    shown = probes.card(state(card=True), sample.IDENTITY)
+    whole = sample.IDENTITY.card_number.reveal()
+    assert whole not in shown.finding_zh + shown.finding_en
+
+
+def test_pin_keypad() -> None:
+    device = "/dev/yikatong/pinpad0"
+    assert is_fine(probes.pin_keypad("", None))
+    assert is_fine(probes.pin_keypad(device, KeypadSeen(answered=True)))
+    says(probes.pin_keypad(device, KeypadSeen(answered=False)), Severity.FAILED, Reason.PIN_KEYPAD_FAILED, device)
+    gone = KeypadSeen(answered=True, error=YikatongError(Reason.NO_PIN_KEYPAD))
+    says(probes.pin_keypad(device, gone), Severity.FAILED, Reason.NO_PIN_KEYPAD)
+
+
+# --- the link ---------------------------------------------------------------------------------------------------
+
+LINK = LinkSeen("gateway.example:8443", GRANTED, None, fenced=False, reachable=True)
+
+
+def test_gateway() -> None:
+    assert is_fine(probes.gateway(LINK))
+    down = replace(LINK, reachable=False)
+    says(probes.gateway(down), Severity.FAILED, Reason.GATEWAY_UNREACHABLE, "gateway.example:8443")
+    says(probes.gateway(replace(LINK, granted=None)), Severity.FAILED, Reason.NOT_SIGNED_IN, "gateway.example:8443")
+    refused = replace(LINK, granted=None, refusal=Reason.TERMINAL_UNKNOWN)
+    says(probes.gateway(refused), Severity.FAILED, Reason.TERMINAL_UNKNOWN)
+    fenced = replace(LINK, fenced=True, reachable=False)
+    says(probes.gateway(fenced), Severity.FAILED, Reason.TERMINAL_SUPERSEDED)
+
+
+def certificate(begin: timedelta, end: timedelta) -> Probe:
+    return probes.certificate(Validity(NOW + begin, NOW + end), NOW)
+
+
+def test_certificate() -> None:
+    day = timedelta(days=1)
+    assert is_fine(certificate(-day, 14 * day))
+    says(certificate(-day, 14 * day - timedelta(seconds=1)), Severity.DEGRADED, Reason.CERTIFICATE_INVALID, "13")
+    says(certificate(-day, timedelta()), Severity.FAILED, Reason.CERTIFICATE_INVALID, "2026-03-10")
+    says(certificate(day, 90 * day), Severity.FAILED, Reason.CLOCK_WRONG, "2026-03-11", "2026-03-10")
+    unreadable = probes.certificate(YikatongError(Reason.CERTIFICATE_INVALID, "no file"), NOW)
+    says(unreadable, Severity.FAILED, Reason.CERTIFICATE_INVALID, "no file")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_clock(sign: int) -> None:
+    assert is_fine(probes.clock(None))
+    assert is_fine(probes.clock(sign * timedelta(seconds=2)))
+    says(probes.clock(sign * timedelta(seconds=2.1)), Severity.DEGRADED, Reason.CLOCK_WRONG, "2.1")
+
+
+def test_clock_says_which_way() -> None:
+    assert "ahead" in probes.clock(timedelta(minutes=1)).finding_en
+    assert "behind" in probes.clock(-timedelta(minutes=1)).finding_en
+
+
+# --- the journal and what it says -------------------------------------------------------------------------------
+
+
+def test_journal() -> None:
+    assert is_fine(probes.journal(None))
+    says(probes.journal("disk full"), Severity.FAILED, Reason.JOURNAL_UNAVAILABLE, "disk full")
+
+
+def test_disk() -> None:
+    mib = 2**20
+    assert is_fine(probes.disk(64 * mib, 1024 * mib))
+    says(probes.disk(64 * mib - 1, 1024 * mib), Severity.DEGRADED, Reason.JOURNAL_UNAVAILABLE)
+    assert is_fine(probes.disk(200 * mib, 10_000 * mib))
+    says(probes.disk(200 * mib - 1, 10_000 * mib), Severity.DEGRADED, Reason.JOURNAL_UNAVAILABLE)
+
+
+def open_rows(*rows: tuple[State, int]) -> list[OpenRow]:
+    return [OpenRow(replace(request(order_no=f"order-{n}"), state=row[0]), row[1]) for n, row in enumerate(rows)]
+
+
+def judged(*rows: tuple[State, int]) -> Probe:
+    return probes.open_transactions(open_rows(*rows), limit=20)
+
+
+def test_open_transactions() -> None:
+    assert is_fine(judged())
+    assert is_fine(judged((State.SENT, 5 * MINUTE_MS)))
+    oldest = judged((State.SENT, MINUTE_MS), (State.REVERSING, 5 * MINUTE_MS + 1))
+    says(oldest, Severity.DEGRADED, Reason.OUTCOME_PENDING, "order-1", "2")
+    alarm = judged((State.REVERSING, 30 * MINUTE_MS + 1))
+    says(alarm, Severity.DEGRADED, Reason.OUTCOME_PENDING, "order-0")
+    assert "警报" in alarm.finding_zh
+    assert "警报" not in oldest.finding_zh
+    says(judged((State.MANUAL, MINUTE_MS)), Severity.DEGRADED, Reason.NEEDS_OPERATOR)
+
+
+def test_what_waits_for_others_is_not_overdue() -> None:
+    assert is_fine(judged((State.ACCEPTED, 600 * MINUTE_MS), (State.HELD, 600 * MINUTE_MS)))
+
+
+def test_too_many_open_transactions_stop_the_terminal() -> None:
+    assert judged(*[(State.SENT, 1)] * 20).severity is Severity.OK
+    says(judged(*[(State.SENT, 1)] * 21), Severity.FAILED, Reason.TOO_MANY_UNRESOLVED, "21")
+
+
+def report(age: timedelta, *, passed: bool = True) -> Report:
+    steps = (
+        SelfTestStep("journal", True, "", "", "", 1),
+        SelfTestStep("path", passed, "" if passed else "NO_ANSWER_IN_TIME", "", "", 1),
+    )
+    return Report("5f0d1b6e-8f2b-4a38-9c1c-3a6b9f0c2d11", (NOW - age).isoformat(), steps)
+
+
+def test_self_test() -> None:
+    assert is_fine(probes.self_test(report(timedelta(days=8)), NOW, 8))
+    says(probes.self_test(None, NOW, 8), Severity.DEGRADED, Reason.SELF_TEST_OVERDUE)
+    late = probes.self_test(report(timedelta(days=8, seconds=1)), NOW, 8)
+    says(late, Severity.DEGRADED, Reason.SELF_TEST_OVERDUE, "8")
+    red = probes.self_test(report(timedelta(days=1), passed=False), NOW, 8)
+    says(red, Severity.DEGRADED, Reason.SELF_TEST_FAILED, "path")
+    assert "journal" not in red.finding_en
+
+
+def test_configuration() -> None:
+    assert is_fine(probes.configuration(development=False, simulated_reader=False))
+    simulated = probes.configuration(development=True, simulated_reader=True)
+    assert is_fine(simulated)
+    assert "simulated" in simulated.finding_en
+
+
+@pytest.mark.parametrize(("policy", "fault"), [("", "1"), ("1", ""), ("12393", probes.HOTLINE_PLACEHOLDER)])
+def test_hotlines_must_be_set(policy: str, fault: str) -> None:
+    says(probes.hotlines(policy, fault), Severity.DEGRADED, Reason.CONFIGURATION_INVALID)
+
+
+def test_hotlines() -> None:
+    assert is_fine(probes.hotlines("12393", "0531-1234567"))
