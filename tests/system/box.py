@@ -6,6 +6,7 @@ memory, in namespaces of its own, with a loopback of its own. It takes a second 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -76,6 +77,7 @@ class Box:
             *("env", "--ignore-environment", "--chdir=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"),
         ]
         self.root = Path(f"/proc/{pid}/root")
+        self._journal_from: tuple[str, ...] = ()
 
     def run(
         self, *command: str, check: bool = True, user: str | None = None, timeout_s: float = 60
@@ -108,12 +110,27 @@ class Box:
         target.chmod(mode)
 
     def journal(self, unit: str) -> str:
-        return self.out("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
+        """What a unit, and systemd about it, has logged since `begin_journal()`, or since the boot."""
+        return self.out("journalctl", "--no-pager", "--output=cat", f"--unit={unit}", *self._journal_from)
+
+    def begin_journal(self) -> None:
+        """What was logged until now is of no interest any more."""
+        self.run("journalctl", "--sync")
+        cursor = self.out("journalctl", "--lines=0", "--show-cursor").rpartition("cursor: ")[2]
+        self._journal_from = (f"--after-cursor={cursor}",)
 
     def start(self, *units: str) -> None:
         """Returns when each of them is ready; raises AssertionError with the units' journal."""
         if self.run("systemctl", "start", *units, check=False).returncode != 0:
             raise AssertionError("\n".join(self.journal(unit) for unit in units))
+
+    def wait_journal(self, unit: str, text: str, *, limit_s: float = 30) -> None:
+        """Waits until a unit has logged `text`; raises AssertionError with what it logged."""
+        deadline = time.monotonic() + limit_s
+        while text not in (said := self.journal(unit)):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{unit} has not said {text!r}:\n{said}")
+            time.sleep(0.05)
 
     def wait(self, unit: str, name: str, *values: str, limit_s: float = 30) -> str:
         """Waits until a unit's property has one of `values`; raises AssertionError with the unit's journal."""
@@ -172,9 +189,17 @@ def _cgroups(name: str) -> Iterator[list[Path]]:
     try:
         yield groups
     finally:
-        for group in groups:
-            for folder, _, _ in os.walk(group, topdown=False):
-                Path(folder).rmdir()
+        deadline = time.monotonic() + 10
+        while groups:
+            try:
+                for folder, _, _ in os.walk(groups[-1], topdown=False):
+                    Path(folder).rmdir()
+            except OSError as error:  # the kernel is still burying the last processes of a machine that was killed
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                groups.pop()
 
 
 class BootFailed(Exception):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system.box import Box, booted, why_not
-from tests.system.installation import install
+from tests.system.installation import UNITS, allow_virtual_readers, configure, install
 
 
 @pytest.fixture(scope="module")
@@ -21,3 +21,16 @@ def box() -> Iterator[Box]:
     with booted() as box:
         install(box)
         yield box
+
+
+@pytest.fixture
+def configured(box: Box) -> Iterator[Box]:
+    """The same machine, set up as a terminal and its gateway; whatever a test started is stopped afterwards."""
+    box.begin_journal()
+    configure(box)
+    allow_virtual_readers(box)
+    yield box
+    box.run("systemctl", "stop", *UNITS)
+    box.run("systemctl", "reset-failed")
+    box.run("find", "/run/systemd/system", "/var/lib/yikatong", "-mindepth", "1", "-delete")
+    box.run("systemctl", "daemon-reload")

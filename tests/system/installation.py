@@ -87,7 +87,7 @@ def configure(box: Box) -> None:
         certificate, key = authority.issue(name)
         box.write(f"/etc/yikatong/tls/{name}.pem", certificate)
         box.write(f"/etc/yikatong/tls/{name}.key", key, mode=0o640)
-    box.run("chgrp", "-R", "yikatong", "/etc/yikatong")
+    box.run("chgrp", "-R", "yikatong", "/etc/yikatong/tls")
 
 
 def put(box: Box, source: str, target: str) -> None:

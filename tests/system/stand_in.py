@@ -1,8 +1,6 @@
-"""Stands in for the program in tests of the units: speaks sd_notify, opens the sockets, and does no more.
+"""Stands in for the program where a test is about the units only: opens the daemon's sockets, asks one of them.
 
-    stand_in.py daemon --config FILE | gateway --config FILE | selftest --report
-
-With a file `refuse` beside its configuration it ends as a daemon ends that must not be restarted.
+stand_in.py daemon --config FILE | selftest --report
 """
 
 from __future__ import annotations
@@ -11,42 +9,24 @@ import asyncio
 import signal
 import socket
 import sys
-from pathlib import Path
 
-from yikatong.runtime.clock import SystemClock
-from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
+from yikatong.runtime.notify import Notifier
 
-SOCKETS = {"daemon": ("/run/yikatong/his/his.sock", "/run/yikatong/tech/tech.sock"), "gateway": ()}
+SOCKETS = ("/run/yikatong/his/his.sock", "/run/yikatong/tech/tech.sock")
 
 
-async def serve(role: str, config: Path) -> int:
-    if config.with_name("refuse").exists():
-        return 78
-    SystemClock()
-    for name in SOCKETS[role]:
-        await asyncio.start_unix_server(lambda _, writer: writer.close(), name)  # it removes an earlier one's socket
+async def serve() -> None:
+    for path in SOCKETS:
+        await asyncio.start_unix_server(lambda _, writer: writer.close(), path)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    notifier = Notifier.from_environment()
-    notifier.ready("stand-in")
-
-    async def alive() -> None: ...
-
-    watchdog = asyncio.create_task(Watchdog(notifier, alive, limit_s=watchdog_limit_s()).run())
+    Notifier.from_environment().ready()
     await stop.wait()
-    notifier.stopping()
-    watchdog.cancel()
-    return 0
-
-
-def main() -> int:
-    role = sys.argv[1]
-    if role == "selftest":
-        with socket.socket(socket.AF_UNIX) as line:
-            line.connect("/run/yikatong/tech/tech.sock")
-        return 0
-    return asyncio.run(serve(role, Path(sys.argv[3])))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if sys.argv[1] == "selftest":
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(SOCKETS[1])
+    else:
+        asyncio.run(serve())

@@ -1,4 +1,4 @@
-"""The installed units under a real systemd: clean, tight, ready, restarted, watched; the timer fires."""
+"""The installed units under a real systemd: clean, tight, gated by group; the timer fires."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ HIS, TECH = "/run/yikatong/his/his.sock", "/run/yikatong/tech/tech.sock"
 
 @pytest.fixture
 def stand_in(box: Box) -> Iterator[None]:
-    """The units' own behaviour does not depend on the program; a small one takes its place."""
+    """The sockets' gates and the timer do not depend on the program; a small one takes its place."""
     program = (box.root / "usr/bin/yikatong").read_text()
     box.write(
         "/usr/bin/yikatong", program.replace("-m yikatong.cli.main", f"{SOURCE}/tests/system/stand_in.py"), mode=0o755
     )
     yield
-    box.run("systemctl", "stop", TIMER, SELFTEST, DAEMON, GATEWAY)
+    box.run("systemctl", "stop", *UNITS)
     box.run("systemctl", "reset-failed")
-    box.run("rm", "-f", "/etc/yikatong/refuse")
+    box.run("find", "/run/systemd/system", "-mindepth", "1", "-delete")
     install(box)
 
 
@@ -49,7 +49,6 @@ def test_exposure(box: Box, unit: str, tenths_max: int) -> None:
 def test_the_daemon_becomes_ready_and_its_sockets_are_gated_by_group(box: Box) -> None:
     box.start(DAEMON)  # returns when READY=1 has come
     assert box.show(DAEMON, "ActiveState") == "active"
-    assert box.show(DAEMON, "StatusText") != ""
     assert box.out("stat", "--format=%U:%G %a %n", HIS, TECH).splitlines() == [
         f"yikatong:yikatong-his 660 {HIS}",
         f"yikatong:yikatong-tech 660 {TECH}",
@@ -70,46 +69,6 @@ def can_connect(box: Box, user: str, path: str) -> bool:
 
 
 @pytest.mark.usefixtures("stand_in")
-def test_the_gateway_becomes_ready_beside_the_daemon(box: Box) -> None:
-    box.start(DAEMON, GATEWAY)
-    assert box.show(GATEWAY, "ActiveState") == "active"
-    assert box.out("stat", "--format=%U:%G %a", "/var/lib/yikatong/gateway") == "yikatong:yikatong 700"
-
-
-@pytest.mark.usefixtures("stand_in")
-@pytest.mark.parametrize("unit", [DAEMON, GATEWAY])
-def test_killed_it_comes_back(box: Box, unit: str) -> None:
-    box.start(unit)
-    before = box.show(unit, "MainPID")
-    box.run("systemctl", "kill", "--signal=KILL", unit)
-    box.wait(unit, "NRestarts", "1")
-    box.wait(unit, "ActiveState", "active")
-    assert box.show(unit, "MainPID") not in {before, "0"}
-
-
-@pytest.mark.usefixtures("stand_in")
-def test_a_frozen_daemon_is_killed_and_comes_back(box: Box) -> None:
-    box.write(f"/run/systemd/system/{DAEMON}.d/quick.conf", "[Service]\nWatchdogSec=1s\n")
-    box.run("systemctl", "daemon-reload")
-    box.start(DAEMON)
-    box.run("systemctl", "kill", "--signal=STOP", DAEMON)
-    box.wait(DAEMON, "NRestarts", "1")
-    box.wait(DAEMON, "ActiveState", "active")
-    box.run("rm", "-r", f"/run/systemd/system/{DAEMON}.d")
-    assert "watchdog" in box.journal(DAEMON).lower()
-
-
-@pytest.mark.usefixtures("stand_in")
-@pytest.mark.parametrize("unit", [DAEMON, GATEWAY])
-def test_what_a_restart_does_not_help_is_not_restarted(box: Box, unit: str) -> None:
-    box.write("/etc/yikatong/refuse", "")
-    assert box.run("systemctl", "start", unit, check=False).returncode != 0
-    assert box.show(unit, "ExecMainStatus") == "78"
-    assert box.show(unit, "ActiveState") == "failed"
-    assert box.show(unit, "NRestarts") == "0"
-
-
-@pytest.mark.usefixtures("stand_in")
 def test_the_timer_runs_the_self_test_against_the_daemon(box: Box) -> None:
     box.start(DAEMON)
     box.start(TIMER)
@@ -123,7 +82,6 @@ def test_the_timer_runs_the_self_test_against_the_daemon(box: Box) -> None:
     box.wait(SELFTEST, "Result", "success")
     box.wait(SELFTEST, "ActiveState", "inactive")
     assert int(box.show(SELFTEST, "ExecMainStartTimestampMonotonic")) > 0
-    box.run("rm", "-r", f"/run/systemd/system/{TIMER}.d")
 
 
 @pytest.mark.usefixtures("stand_in")
