@@ -23,13 +23,15 @@ from yikatong.drivers.card import SocialSecurityCard
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
-from yikatong.terminal import rpc
+from yikatong.terminal import diagnostics_rpc, rpc
 from yikatong.terminal.config import DaemonConfig
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
-from yikatong.terminal.gateway_client import GatewayChannel, money_link
+from yikatong.terminal.gateway_client import GatewayChannel, SessionLink, money_link, self_test_link
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.runner import DEFAULT_LIMITS, Limits, Runner
+from yikatong.terminal.selftest import SelfTest
+from yikatong.terminal.selftest_path import Bench
 from yikatong.terminal.session import Session
 from yikatong.terminal.terminal import Terminal
 
@@ -67,11 +69,13 @@ async def serve(
         stop.set()
 
     async with contextlib.AsyncExitStack() as stack:
-        terminal = await stack.enter_async_context(_assemble(config, clock or SystemClock(), limits, reader, leave))
-        checks = await stack.enter_async_context(_serving(terminal, config))
+        assembled = _assemble(config, clock or SystemClock(), limits, reader, leave)
+        terminal, self_test = await stack.enter_async_context(assembled)
+        checks = await stack.enter_async_context(_serving(terminal, self_test, config))
         tasks = [
             asyncio.create_task(terminal.keep_signed_in(), name="session"),
             asyncio.create_task(terminal.watch_reader(), name="reader"),
+            asyncio.create_task(_file_self_tests(terminal, self_test), name="self-test reports"),
         ]
         notifier = Notifier.from_environment()
         watchdog = Watchdog(notifier, terminal.journal.probe, limit_s=watchdog_limit_s())
@@ -92,7 +96,7 @@ async def serve(
 @contextlib.asynccontextmanager
 async def _assemble(
     config: DaemonConfig, clock: Clock, limits: Limits, reader: CardReader | None, leave: Callable[[Reason], None]
-) -> AsyncIterator[Terminal]:
+) -> AsyncIterator[tuple[Terminal, SelfTest]]:
     async with contextlib.AsyncExitStack() as stack:
         journal = Journal(config.journal)
         stack.push_async_callback(journal.close)
@@ -115,28 +119,43 @@ async def _assemble(
         stack.push_async_callback(runner.close)
         recovered = await runner.recover()
         _log.info("journal read", open_rows=recovered)
-        yield Terminal(config, version("yikatong"), clock, hub, journal, session, link, desk, runner)
+        terminal = Terminal(config, version("yikatong"), clock, hub, journal, session, link, desk, runner)
+        yield terminal, SelfTest(terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave)
 
 
 @contextlib.asynccontextmanager
-async def _serving(terminal: Terminal, config: DaemonConfig) -> AsyncIterator[health.aio.HealthServicer]:
+async def _serving(
+    terminal: Terminal, self_test: SelfTest, config: DaemonConfig
+) -> AsyncIterator[health.aio.HealthServicer]:
     """One server per socket: the folder's group is the gate of each."""
     checks = health.aio.HealthServicer()
-    his = grpc.aio.server(interceptors=[Edge()])
+    his, technician = grpc.aio.server(interceptors=[Edge()]), grpc.aio.server(interceptors=[Edge()])
     rpc.add_to(his, terminal)
-    health_pb2_grpc.add_HealthServicer_to_server(checks, his)
-    if config.development:
-        reflection.enable_server_reflection([_TERMINAL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], his)
-    path = Path(config.sockets.his)
-    _bind(his, path)
-    await his.start()
-    await checks.set("", health_pb2.HealthCheckResponse.SERVING)
-    await checks.set(_TERMINAL_SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    diagnostics = diagnostics_rpc.add_to(technician, terminal, self_test)
+    sockets = {Path(config.sockets.his): his, Path(config.sockets.technician): technician}
+    for server, service in ((his, _TERMINAL_SERVICE), (technician, _DIAGNOSTICS_SERVICE)):
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        if config.development:
+            names = [service, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, server)
+    for path, server in sockets.items():
+        _bind(server, path)
+        await server.start()
+    for service in ("", _TERMINAL_SERVICE, _DIAGNOSTICS_SERVICE):
+        await checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     try:
         yield checks
     finally:
-        await his.stop(grace=2.0)
-        _unbind(path)
+        await diagnostics.close()
+        for path, server in sockets.items():
+            await server.stop(grace=2.0)
+            _unbind(path)
+
+
+async def _file_self_tests(terminal: Terminal, self_test: SelfTest) -> None:
+    """What could not be filed before the restart is filed at the sign-in."""
+    await terminal.session.signed_in.wait()
+    await self_test.file_pending()
 
 
 def _bind(server: grpc.aio.Server, path: Path) -> None:
@@ -169,6 +188,19 @@ def _reader(config: DaemonConfig) -> CardReader:
     if config.reader.card:
         reader.insert(find(config.reader.card).make())
     return reader
+
+
+def _bench(gateway: GatewayChannel) -> Bench:
+    """The self-test's card, reader, cardholder and accounts. Imported late: an idle terminal needs no simulator."""
+    from yikatong.simulators.card import self_test as card
+    from yikatong.simulators.reader import SimulatedReader
+
+    def reader() -> CardReader:
+        made = SimulatedReader("self-test")
+        made.insert(card.make())
+        return made
+
+    return Bench(reader, SocialSecurityCard(), card.IDENTITY, self_test_link(gateway), card.Cardholder())
 
 
 def _pin_entry(config: DaemonConfig) -> PinEntry | None:

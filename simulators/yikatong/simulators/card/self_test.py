@@ -6,7 +6,7 @@ from typing import Final
 
 from yikatong.core.card import CardAlgorithm, CardIdentity
 from yikatong.core.selftest import TEST_PERSON
-from yikatong.core.values import CardIdentificationCode, CardNumber, PersonName, SocialSecurityNumber
+from yikatong.core.values import CardIdentificationCode, CardNumber, PersonName, Pin, SocialSecurityNumber
 from yikatong.simulators.card.card import SimulatedCard
 from yikatong.simulators.card.personalisation import CardData
 
@@ -38,3 +38,16 @@ IDENTITY: Final = CardIdentity(
 def make() -> SimulatedCard:
     """A fresh card, as it comes from the issuer."""
     return SimulatedCard(DATA, pin=PIN)
+
+
+class Cardholder:
+    """Implements `core.ports.PinEntry`: types the test card's PIN at once."""
+
+    async def ask(self, *, timeout_ms: int) -> Pin:
+        return Pin(bytearray(PIN.encode("ascii")))
+
+    async def check(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
