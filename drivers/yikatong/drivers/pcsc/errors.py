@@ -28,6 +28,7 @@ REASONS: Final[dict[str, Reason]] = {
     "SCARD_E_SERVER_TOO_BUSY": Reason.DEVICE_BUSY,
     "SCARD_E_NO_SERVICE": Reason.PCSCD_NOT_RUNNING,
     "SCARD_E_SERVICE_STOPPED": Reason.PCSCD_NOT_RUNNING,
+    "SCARD_F_COMM_ERROR": Reason.PCSCD_NOT_RUNNING,  # what a call gets in whose middle pcscd ends
     "SCARD_W_SECURITY_VIOLATION": Reason.READER_FAILED,  # pcscd 2 asks polkit: the package's rule is missing
     **dict.fromkeys(
         (
@@ -61,7 +62,6 @@ REASONS: Final[dict[str, Reason]] = {
             "SCARD_E_UNKNOWN_RES_MNG",
             "SCARD_E_UNSUPPORTED_FEATURE",
             "SCARD_E_WRITE_TOO_MANY",
-            "SCARD_F_COMM_ERROR",
             "SCARD_F_INTERNAL_ERROR",
             "SCARD_F_UNKNOWN_ERROR",
             "SCARD_F_WAITED_TOO_LONG",

@@ -47,10 +47,7 @@ class PcscReader:
             raise YikatongError(Reason.DEVICE_BUSY, "the reader has a visitor already", reader=self.name)
         self._visited = True
         try:
-            if wait_ms:
-                await self._wait_for_card(wait_ms)
-            link = await self._card.run(Session.open_card)
-            yield _Visit(self._card, link)
+            yield _Visit(self._card, await self._open_card(wait_ms / 1000))
         finally:
             # Shielded: a visit that is cancelled must still let the card go. It waits behind a job that runs.
             leaving = asyncio.ensure_future(self._card.run(Session.leave_card))
@@ -91,10 +88,22 @@ class PcscReader:
         if not leaving.cancelled():
             leaving.exception()  # looked at: the visit's own error tells more
 
-    async def _wait_for_card(self, wait_ms: int) -> None:
-        """Returns as soon as a card is there, and at the latest after `wait_ms`: opening it then says what is wrong."""
+    async def _open_card(self, wait_s: float) -> PcscLink:
+        """Waits for a card and powers it; goes on waiting where it is pulled out again before it has answered."""
+        end = asyncio.get_running_loop().time() + wait_s
+        while True:
+            try:
+                return await self._card.run(Session.open_card)
+            except YikatongError as error:
+                left_s = end - asyncio.get_running_loop().time()
+                if error.reason is not Reason.NO_CARD or left_s <= 0:
+                    raise
+            await self._wait_for_card(left_s)
+
+    async def _wait_for_card(self, wait_s: float) -> None:
+        """Returns when a card is there, and at the latest after `wait_s`: opening it then says what is wrong."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(wait_ms / 1000), contextlib.aclosing(self.watch()) as states:
+            async with asyncio.timeout(wait_s), contextlib.aclosing(self.watch()) as states:
                 async for state in states:
                     if state.card_present:
                         return

@@ -28,9 +28,29 @@ class Session:
         self.leave_card()  # of a visit whose caller was cancelled at the wrong moment
         reader = self._context.find_reader(self._wanted)
         events = self._context.events(reader)
-        handle, protocol, atr = self._context.connect(reader)
+        try:
+            handle, protocol, atr = self._context.connect(reader)
+        except YikatongError as error:
+            if error.reason is not Reason.CARD_REMOVED:
+                raise
+            events, handle, protocol, atr = self._connect_again(reader, events, error)
         self._link = PcscLink(self._context, reader, handle, protocol, atr, events.counter)
         return self._link
+
+    def _connect_again(self, reader: str, before: Events, error: YikatongError) -> tuple[Events, int, int, bytes]:
+        """The card could not be powered: it is dead, or it was swapped more quickly than pcscd looks.
+
+        A second attempt, when pcscd has looked, tells. Raises NO_CARD, CARD_MUTE, and what connecting raises.
+        """
+        events = self._context.events(reader, before, wait_ms=_NOTICED_WITHIN_MS)
+        if not events.card_present:
+            raise YikatongError(Reason.NO_CARD, "the card has just left the reader") from error
+        try:
+            return events, *self._context.connect(reader)
+        except YikatongError as again:
+            if again.reason is not Reason.CARD_REMOVED:
+                raise
+            raise YikatongError(Reason.CARD_MUTE, "the card cannot be powered") from again
 
     def run(self, link: PcscLink, job: Callable[[CardLink], T]) -> T:
         """Runs `job` if `link` is still the card's, and answers only if it still is afterwards. Raises CARD_REMOVED."""
