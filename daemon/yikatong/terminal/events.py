@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,11 +56,12 @@ class Hub:
                 watcher.get_nowait()
             watcher.put_nowait(happening)
 
-    async def watch(self) -> AsyncIterator[Happening]:
+    @contextmanager
+    def watching(self) -> Iterator[asyncio.Queue[Happening]]:
+        """A queue that gets everything from now on."""
         queue: asyncio.Queue[Happening] = asyncio.Queue(_BACKLOG_MAX)
         self._watchers.add(queue)
         try:
-            while True:
-                yield await queue.get()
+            yield queue
         finally:
             self._watchers.discard(queue)

@@ -21,7 +21,7 @@ from yikatong.core.transaction import Transaction
 from yikatong.core.values import RequestId, TransactionId
 from yikatong.runtime import wire
 from yikatong.runtime.edge import Context, wants_english
-from yikatong.terminal.events import Readiness, StageReached
+from yikatong.terminal.events import Happening, Readiness, StageReached
 from yikatong.terminal.terminal import Terminal
 
 _MARGIN_S: Final = 1.0
@@ -57,21 +57,28 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         self, request: api.WatchTerminalRequest, context: Context
     ) -> AsyncIterator[api.WatchTerminalResponse]:
         english = wants_english(context)
-        async for happening in self._terminal.hub.watch():
-            event = api.WatchTerminalResponse()
-            event.at.FromDatetime(self._terminal.clock.now())
-            match happening:
-                case ReaderState():
-                    event.card.CopyFrom(api.CardEvent(reader=happening.name, present=happening.card_present))
-                case StageReached():
-                    event.stage.request_id = happening.request_id
-                    event.stage.stage = api.Stage.Value(f"STAGE_{happening.stage.name}")
-                    event.stage.prompt = happening.stage.value[1 if english else 0]
-                case Transaction():
-                    event.transaction.transaction.CopyFrom(_transaction(happening, english=english))
-                case Readiness():
-                    event.health.CopyFrom(api.HealthEvent(ready=not happening.reason, reason=happening.reason))
-            yield event
+        with self._terminal.hub.watching() as queue:
+            await context.send_initial_metadata(())  # from here on the caller misses nothing
+            yield self._event(self._terminal.readiness(), english=english)
+            yield self._event(await self._terminal.desk.reader.state(), english=english)
+            while True:
+                yield self._event(await queue.get(), english=english)
+
+    def _event(self, happening: Happening, *, english: bool) -> api.WatchTerminalResponse:
+        event = api.WatchTerminalResponse()
+        event.at.FromDatetime(self._terminal.clock.now())
+        match happening:
+            case ReaderState():
+                event.card.CopyFrom(api.CardEvent(reader=happening.name, present=happening.card_present))
+            case StageReached():
+                event.stage.request_id = happening.request_id
+                event.stage.stage = api.Stage.Value(f"STAGE_{happening.stage.name}")
+                event.stage.prompt = happening.stage.value[1 if english else 0]
+            case Transaction():
+                event.transaction.transaction.CopyFrom(_transaction(happening, english=english))
+            case Readiness():
+                event.health.CopyFrom(api.HealthEvent(ready=not happening.reason, reason=happening.reason))
+        return event
 
     async def ReadCard(self, request: api.ReadCardRequest, context: Context) -> api.ReadCardResponse:
         if request.full and not self._terminal.his_may_read_identity:

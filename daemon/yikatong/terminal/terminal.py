@@ -52,6 +52,10 @@ class Terminal:
             return error.reason
         return None
 
+    def readiness(self) -> Readiness:
+        reason = self.not_ready()
+        return Readiness(reason.value if reason else "")
+
     async def account(self, *, wait_ms: int) -> tuple[CardIdentity, Account]:
         """The card at the reader and its personal account. Raises YikatongError, also for an account that can't pay."""
         self.session.require()
@@ -68,8 +72,7 @@ class Terminal:
         """Signs in, then watches the link: when it comes back, what waits to be repeated is repeated at once."""
 
         def told() -> None:
-            reason = self.not_ready()
-            self.hub.tell(Readiness(reason.value if reason else ""))
+            self.hub.tell(self.readiness())
 
         await self.session.run(told)
         if self.session.fenced:

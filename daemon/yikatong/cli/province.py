@@ -1,0 +1,335 @@
+"""A sample province on this machine: authority, gateway, a home city of its own, one pharmacy's terminal.
+
+Every program is a process of its own, as in the field; only the card, and the person who types the PIN, live here.
+The demo, the benchmark and the system tests stand on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import grpc.aio
+import msgspec
+
+from yikatong.api.citycore.v1.citycore_pb2_grpc import CityCoreServiceStub
+from yikatong.api.operations.v1.operations_pb2_grpc import ClearingServiceStub
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.gateway.development_ca import DevelopmentCa
+from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
+from yikatong.simulators.card.deck import CITIES, DECK, CityState, find
+from yikatong.simulators.card.port import PretendCard
+from yikatong.simulators.pcscd import PrivatePcscd, system_virtual_reader, why_not_private
+from yikatong.simulators.pinpad import PinPad, types
+from yikatong.simulators.vpcd import PORT_DEFAULT, VirtualSlot
+
+TREATMENT: Final = "370200"
+"""Where the pharmacy stands; its city's ledger lies in the gateway's database."""
+HOME: Final = "371000"
+"""The remote home city: a process and a database of its own."""
+INSTITUTION: Final = "P37020000001"
+INSTITUTION_NAME: Final = "青岛示例大药房"
+TERMINAL: Final = f"{INSTITUTION}-01"
+POLICY_HOTLINE: Final = "12393"
+FAULT_HOTLINE: Final = "0532-0000000"
+
+_VIRTUAL_READER: Final = "Virtual PCD 00 00"
+_PROMPTS_MAX: Final = 1000
+_STARTED_WITHIN_S: Final = 30.0
+_CHANNEL_OPTIONS: Final[list[tuple[str, Any]]] = list(CLIENT_OPTIONS)
+
+
+class Province:
+    """A context manager: inside, everything runs and the terminal takes debits.
+
+    `card` of the deck lies in the reader, and its cardholder types its PIN whenever asked; without `pin_keypad` no PIN
+    is asked.
+    """
+
+    def __init__(self, folder: Path, *, card: str, in_process: bool = False, pin_keypad: bool = True) -> None:
+        self.folder = folder
+        self._card, self._in_process, self._with_keypad = find(card), in_process, pin_keypad
+        self._stack = contextlib.ExitStack()
+        self._environment = dict(os.environ)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._channels: list[grpc.aio.Channel] = []
+        self._slot: VirtualSlot | None = None
+        self._why_in_process = "--in-process" if in_process else ""
+        self._reader_zh, self._reader_en = "", ""
+        self.ca = DevelopmentCa.create(folder / "pki")
+
+    # --- what is where --------------------------------------------------------------------------------------------
+
+    @property
+    def his_socket(self) -> Path:
+        return self.folder / "his.sock"
+
+    @property
+    def technician_socket(self) -> Path:
+        return self.folder / "tech.sock"
+
+    @property
+    def daemon_config(self) -> Path:
+        return self.folder / "daemon.toml"
+
+    def described(self) -> list[tuple[str, str]]:
+        """What runs, for a person, as (zh, en)."""
+        return [
+            (f"读卡器　{self._reader_zh}", f"reader   {self._reader_en}"),
+            (f"测试卡　{self._card.zh}", f"card     {self._card.en}"),
+            (
+                "网关　　mTLS，SQLite；城市：青岛、烟台在网关内，威海为独立进程和数据库",
+                "gateway  mTLS, SQLite; Qingdao and Yantai in its database, Weihai a process and database of its own",
+            ),
+            (f"终端　　{TERMINAL}（{INSTITUTION_NAME}）", f"terminal {TERMINAL} ({INSTITUTION_NAME})"),
+        ]
+
+    def clearing(self) -> Any:
+        """A stub of the gateway's ClearingService, as an operator."""
+        return ClearingServiceStub(self._channel(self._port("gateway"), self.ca.client("operator-demo")))
+
+    def home_core(self) -> Any:
+        """A stub of the remote city's CityCoreService, with the gateway's own certificate."""
+        return CityCoreServiceStub(self._channel(self._port("city"), self._gateway_as_client))
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    def lose_answers(self) -> None:
+        """The remote city does what it is asked and never answers, until `heal`."""
+        (self.folder / "city.faults").write_text("silent", encoding="ascii")
+
+    def heal(self) -> None:
+        (self.folder / "city.faults").unlink(missing_ok=True)
+
+    def kill(self, name: str) -> None:
+        """kill -9 of `gateway`, `city` or `daemon`."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+
+    def start(self, name: str) -> None:
+        """Starts `gateway`, `city` or `daemon` (again), and waits until it serves."""
+        commands = {
+            "gateway": ["-m", "yikatong.cli.main", "gateway", "--config", str(self.folder / "gateway.toml")],
+            "city": ["-m", "yikatong.simulators.city", "--config", str(self.folder / "city.toml")],
+            "daemon": ["-m", "yikatong.cli.main", "daemon", "--config", str(self.daemon_config)],
+        }
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, *commands[name]],
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._wait_for(name)
+
+    # --- the card -----------------------------------------------------------------------------------------------
+
+    def insert(self, card: PretendCard) -> None:
+        """Puts a card into the virtual reader. Only with the real PC/SC daemon."""
+        assert self._slot is not None, "the card is in the daemon's own process"
+        self._slot.remove()
+        self._slot.insert(card)
+
+    # --- start and end --------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Province:
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends every process; may be called twice."""
+        for process in reversed(self._processes.values()):
+            process.terminate()
+        for process in self._processes.values():
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+        self._stack.close()
+
+    def _begin(self) -> None:
+        self._write_seed()
+        reader = self._reader()
+        keypad = self._keypad() if self._with_keypad else None
+        self._gateway_as_client = self.ca.client("gateway")
+        self._write_city()
+        self.start("city")
+        self._write_gateway()
+        self.start("gateway")
+        self._write_daemon(reader, keypad)
+        self.start("daemon")
+
+    def _reader(self) -> dict[str, str]:
+        """The real PC/SC daemon where there is one: the machine's, else one of our own, else none, and it is said."""
+        obstacle = self._why_in_process or why_not_private()
+        if not self._in_process and system_virtual_reader(PORT_DEFAULT):
+            self._attach(PORT_DEFAULT)
+            self._reader_zh = f"{_VIRTUAL_READER}（本机的 pcscd，真实 PC/SC）"
+            self._reader_en = f"{_VIRTUAL_READER} (this machine's pcscd, real PC/SC)"
+        elif not self._in_process and not obstacle:
+            pcscd = self._stack.enter_context(PrivatePcscd())
+            self._environment |= pcscd.environment
+            self._attach(pcscd.port)
+            self._reader_zh = f"{_VIRTUAL_READER}（专用 pcscd 进程，真实 PC/SC）"
+            self._reader_en = f"{_VIRTUAL_READER} (a pcscd of the demo's own, real PC/SC)"
+        else:
+            self._reader_zh = f"进程内模拟读卡器，没有使用 PC/SC：{obstacle}"
+            self._reader_en = f"simulated in process, no PC/SC is used: {obstacle}"
+            return {"kind": "simulated", "card": self._card.key}
+        return {"kind": "pcsc", "name": _VIRTUAL_READER}
+
+    def _attach(self, port: int) -> None:
+        self._slot = self._stack.enter_context(VirtualSlot(port))
+        self._slot.insert(self._card.make())
+
+    def _keypad(self) -> Path:
+        device = self.folder / "pinpad0"
+        self._stack.enter_context(PinPad(device, [types(self._card.pin)] * _PROMPTS_MAX))
+        return device
+
+    # --- configuration --------------------------------------------------------------------------------------------
+
+    def _write_seed(self) -> None:
+        accounts = [card.account for card in DECK if card.account is not None]
+        seed = {
+            "persons": [
+                {
+                    "social_security_number": account.social_security_number,
+                    "home_region": account.home_region,
+                    "lost_cards": [account.card_number] if account.card_status == "REPORTED_LOST" else [],
+                }
+                for account in accounts
+            ],
+            "accounts": [
+                {
+                    "social_security_number": account.social_security_number,
+                    "home_region": account.home_region,
+                    "kind": account.kind,
+                    "balance_fen": account.balance_fen,
+                    "status": account.status,
+                }
+                for account in accounts
+            ],
+        }
+        (self.folder / "seed.json").write_bytes(msgspec.json.encode(seed))
+
+    def _write_city(self) -> None:
+        identity = self.ca.server("city-weihai")
+        home = next(city for city in CITIES if city.region == HOME)
+        (self.folder / "city").mkdir(exist_ok=True)
+        self._write(
+            "city.toml",
+            {
+                "region": home.region,
+                "name_zh": home.zh,
+                "name_en": home.en,
+                "listen": "127.0.0.1:0",
+                "state_dir": str(self.folder / "city"),
+                **_paths(identity),
+                "gateway_name": "gateway",
+                "port_file": str(self.folder / "city.port"),
+                "faults_file": str(self.folder / "city.faults"),
+                "seed": str(self.folder / "seed.json"),
+            },
+        )
+
+    def _write_gateway(self) -> None:
+        (self.folder / "gateway").mkdir(exist_ok=True)
+        cities = [
+            {
+                "region": city.region,
+                "name_zh": city.zh,
+                "name_en": city.en,
+                "state": city.state.value,
+                **({"address": f"localhost:{self._port('city')}"} if city.region == HOME else {}),
+            }
+            for city in CITIES
+        ]
+        assert {city.state for city in CITIES} == set(CityState)
+        self._write(
+            "gateway.toml",
+            {
+                "listen": f"127.0.0.1:{_known(self.folder / 'gateway.port')}",
+                "state_dir": str(self.folder / "gateway"),
+                "port_file": str(self.folder / "gateway.port"),
+                "development": True,
+                "policy_hotline": POLICY_HOTLINE,
+                "fault_hotline": FAULT_HOTLINE,
+                "seed": str(self.folder / "seed.json"),
+                "tls": _paths(self.ca.server("localhost")),
+                "city_tls": _paths(self._gateway_as_client),
+                "cities": cities,
+                "institutions": [{"code": INSTITUTION, "name": INSTITUTION_NAME, "region": TREATMENT}],
+                "terminals": [{"terminal_id": TERMINAL, "institution": INSTITUTION}],
+            },
+        )
+
+    def _write_daemon(self, reader: dict[str, str], keypad: Path | None) -> None:
+        (self.folder / "daemon").mkdir(exist_ok=True)
+        self._write(
+            "daemon.toml",
+            {
+                "terminal_id": TERMINAL,
+                "state": str(self.folder / "daemon"),
+                "development": True,
+                "gateway": {"address": f"localhost:{self._port('gateway')}", **_paths(self.ca.client(TERMINAL))},
+                "reader": reader,
+                "sockets": {"his": str(self.his_socket), "technician": str(self.technician_socket)},
+                "hotlines": {"policy": POLICY_HOTLINE, "fault": FAULT_HOTLINE},
+                **({"pin_keypad": {"device": str(keypad)}} if keypad else {}),
+            },
+        )
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        (self.folder / name).write_bytes(msgspec.toml.encode(content))
+
+    # --- processes ------------------------------------------------------------------------------------------------
+
+    def _port(self, name: str) -> int:
+        return int((self.folder / f"{name}.port").read_text(encoding="ascii"))
+
+    def _channel(self, port: int, identity: Identity) -> grpc.aio.Channel:
+        channel = grpc.aio.secure_channel(f"localhost:{port}", identity.channel_credentials(), options=_CHANNEL_OPTIONS)
+        self._channels.append(channel)
+        return channel
+
+    def _wait_for(self, name: str) -> None:
+        """Until the process listens; raises with the end of its log where it does not."""
+        sign = {"gateway": self.folder / "gateway.port", "city": self.folder / "city.port", "daemon": self.his_socket}
+        deadline = time.monotonic() + _STARTED_WITHIN_S
+        while not sign[name].exists():
+            if self._processes[name].poll() is not None or time.monotonic() > deadline:
+                log = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+                raise YikatongError(Reason.INTERNAL, f"the {name} did not start: {log[-1500:]}")
+            time.sleep(0.02)
+
+
+def _paths(identity: Identity) -> dict[str, str]:
+    return {
+        "authority": str(identity.authority),
+        "certificate": str(identity.certificate),
+        "key": str(identity.key),
+    }
+
+
+def _known(file: Path) -> int:
+    """The port that was used before, so that a gateway which starts again is found; else 0, any."""
+    return int(file.read_text(encoding="ascii")) if file.exists() else 0
