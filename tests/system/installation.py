@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.system.box import PROJECT, SOURCE, Box
 from tests.system.identities import Authority
+from yikatong.core.selftest import TEST_PERSON
 
 UNITS = tuple(sorted(path.name for path in (PROJECT / "deploy/systemd").glob("yikatong-*.*")))
 
@@ -45,9 +46,12 @@ kind = "pcsc"
 name = "Virtual PCD 00 00"
 """
 
-GATEWAY_CONFIG = """\
+GATEWAY_CONFIG = f"""\
 listen = "127.0.0.1:7443"
 state_dir = "/var/lib/yikatong/gateway"
+policy_hotline = "12393"
+fault_hotline = "0531-0000000"
+self_test_persons = ["{TEST_PERSON}"]
 
 [tls]
 authority = "/etc/yikatong/tls/authority.pem"

@@ -13,7 +13,8 @@ from tests.system.box import Box
 pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # the first one may have to make the base system
 
 DAEMON, GATEWAY = "yikatong-daemon.service", "yikatong-gateway.service"
-HIS = "/run/yikatong/his/his.sock"
+SELFTEST, TIMER = "yikatong-selftest.service", "yikatong-selftest.timer"
+HIS, TECH = "/run/yikatong/his/his.sock", "/run/yikatong/tech/tech.sock"
 both = pytest.mark.parametrize("unit", [DAEMON, GATEWAY])
 
 
@@ -38,8 +39,47 @@ def test_it_is_ready_and_confined(configured: Box, unit: str) -> None:
 def test_a_terminal_signs_in_to_its_gateway(configured: Box) -> None:
     configured.start(DAEMON, GATEWAY)
     configured.wait_journal(GATEWAY, '"event": "signed in"')
-    assert configured.out("stat", "--format=%U:%G %a", HIS) == "yikatong:yikatong-his 660"
     assert serves_his(configured)
+
+
+def test_each_group_reaches_its_own_socket(configured: Box) -> None:
+    configured.start(DAEMON)
+    assert configured.out("stat", "--format=%U:%G %a %n", HIS, TECH).splitlines() == [
+        f"yikatong:yikatong-his 660 {HIS}",
+        f"yikatong:yikatong-tech 660 {TECH}",
+    ]
+    for user, group, own in (("cashier", "yikatong-his", {HIS}), ("technician", "yikatong-tech", {TECH})):
+        configured.run("useradd", "--groups", group, user)
+        assert {path for path in (HIS, TECH) if can_connect(configured, user, path)} == own
+        configured.run("userdel", user)
+    assert not [path for path in (HIS, TECH) if can_connect(configured, "nobody", path)]
+
+
+def can_connect(box: Box, user: str, path: str) -> bool:
+    script = f"import socket; socket.socket(socket.AF_UNIX).connect({path!r})"
+    result = box.run("python3", "-c", script, user=user, check=False)
+    assert result.returncode == 0 or "PermissionError" in result.stderr, result.stderr
+    return result.returncode == 0
+
+
+def test_the_timer_has_the_self_test_done(configured: Box) -> None:
+    configured.start(GATEWAY, DAEMON)
+    configured.wait_journal(GATEWAY, '"event": "signed in"')
+    configured.start(TIMER)
+    assert TIMER in configured.out("systemctl", "list-timers", "--no-pager")
+    assert configured.show(TIMER, "Persistent") == "yes"
+    now = "[Timer]\nOnCalendar=\nOnActiveSec=0\nRandomizedDelaySec=0\nAccuracySec=1ms\n"
+    configured.write(f"/run/systemd/system/{TIMER}.d/now.conf", now)
+    configured.run("systemctl", "daemon-reload")
+    configured.run("systemctl", "restart", TIMER)
+    configured.wait_journal(SELFTEST, "Finished yikatong-selftest.service")
+    assert configured.show(SELFTEST, "Result") == "success"
+
+
+def test_a_self_test_without_a_daemon_fails_visibly(configured: Box) -> None:
+    assert configured.run("systemctl", "start", SELFTEST, check=False).returncode != 0
+    assert configured.show(SELFTEST, "ActiveState") == "failed"
+    configured.wait_journal(SELFTEST, "DAEMON_UNREACHABLE")
 
 
 def test_what_they_keep_is_their_users_alone(configured: Box) -> None:
@@ -78,7 +118,7 @@ def test_told_to_stop_it_ends_well(configured: Box, unit: str) -> None:
     configured.run("systemctl", "stop", unit)
     assert configured.show(unit, "Result") == "success"
     assert configured.show(unit, "ExecMainStatus") == "0"
-    assert configured.run("test", "-e", HIS, check=False).returncode == 1
+    assert configured.out("find", "/run/yikatong", "-type", "s") == ""
 
 
 def unknown_key(box: Box, name: str) -> None:
