@@ -20,6 +20,8 @@ from pathlib import Path
 
 import msgspec
 
+from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from yikatong.api.operations.v1 import operations_pb2, operations_pb2_grpc
 from yikatong.core.orders import DebitOrder, Payer, Purpose
 from yikatong.core.values import (
     CardIdentificationCode,
@@ -170,6 +172,20 @@ class World:
     def link(self, port: int, name: str = TERMINAL) -> MoneyLink:
         return money_link(self.channel(port, name))
 
+    async def signed_in(self, port: int, name: str = TERMINAL) -> MoneyLink:
+        """A terminal's money link after its sign-in."""
+        channel = self.channel(port, name)
+        await gateway_pb2_grpc.GatewayServiceStub(channel.channel).SignIn(gateway_pb2.SignInRequest(terminal_id=name))
+        return money_link(channel)
+
+    async def books(self, port: int) -> dict[str, operations_pb2.CityBooks]:
+        """What an operator sees, by region; the audit must have no finding."""
+        stub = operations_pb2_grpc.ClearingServiceStub(self.channel(port, "operator-1").channel)
+        audit = await stub.Audit(operations_pb2.AuditRequest())
+        assert not audit.findings, audit
+        books = await stub.GetBooks(operations_pb2.GetBooksRequest())
+        return {city.region: city for city in books.cities}
+
     @contextlib.asynccontextmanager
     async def gateway(self, *, waits: Waits = QUICK, **changes: object) -> AsyncIterator[int]:
         """A gateway in this process; yields its port."""
@@ -210,13 +226,17 @@ def _rows(path: Path, sql: str) -> list[tuple[object, ...]]:
 def _toml(config: GatewayConfig) -> str:
     """Just enough TOML: JSON's strings, numbers and booleans are TOML's too."""
     plain = {key: value for key, value in msgspec.to_builtins(config).items() if value is not None}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items() if not isinstance(value, list | dict)]
-    for key, value in plain.items():
-        tables = [value] if isinstance(value, dict) else value if isinstance(value, list) else []
-        for table in tables:
+    tables = {key: value for key, value in plain.items() if isinstance(value, dict) or (value and _all_tables(value))}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items() if key not in tables]
+    for key, value in tables.items():
+        for table in [value] if isinstance(value, dict) else value:
             lines.append(f"[{key}]" if isinstance(value, dict) else f"[[{key}]]")
             lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None]
     return "\n".join(lines)
+
+
+def _all_tables(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,193 @@
+"""Who gets in: certificates, roles, the terminal named in the body, sessions and copies of terminals."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from tests.gateway_world import OTHER_TERMINAL, TERMINAL, World, order, payer, world
+from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from yikatong.api.operations.v1 import operations_pb2, operations_pb2_grpc
+from yikatong.core.orders import Fenced, NotFound, Posted, ReversalCause, Tombstoned
+from yikatong.core.reasons import Reason
+from yikatong.gateway.development_ca import DevelopmentCa
+from yikatong.runtime import wire
+from yikatong.runtime.edge import error_of
+from yikatong.runtime.tls import Identity
+from yikatong.terminal.gateway_client import GatewayChannel
+
+
+@pytest.fixture
+async def province() -> AsyncIterator[World]:
+    async with world() as made:
+        yield made
+
+
+def stub_of(channel: GatewayChannel) -> gateway_pb2_grpc.GatewayServiceAsyncStub:
+    return gateway_pb2_grpc.GatewayServiceStub(channel.channel)
+
+
+def _expired(province: World) -> Identity:
+    return province.ca.client("expired-1", life=timedelta(minutes=-1))
+
+
+def _other_authority(province: World) -> Identity:
+    other = DevelopmentCa.create(province.folder / "other-pki").client(TERMINAL)
+    return replace(other, authority=province.ca.folder / "ca.pem")
+
+
+def _server_certificate(province: World) -> Identity:
+    return province.ca.server("not-a-client")
+
+
+@pytest.mark.parametrize("identity", [_expired, _other_authority, _server_certificate])
+async def test_the_handshake_refuses(province: World, identity: Callable[[World], Identity]) -> None:
+    async with province.gateway() as port:
+        stub = stub_of(province.channel(port, identity=identity(province)))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_nobody_without_a_certificate(province: World) -> None:
+    async with province.gateway() as port:
+        authority = (province.ca.folder / "ca.pem").read_bytes()
+        async with grpc.aio.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(authority)) as channel:
+            stub: gateway_pb2_grpc.GatewayServiceAsyncStub = gateway_pb2_grpc.GatewayServiceStub(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL), timeout=10)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_nobody_in_the_clear(province: World) -> None:
+    async with province.gateway() as port, grpc.aio.insecure_channel(f"localhost:{port}") as channel:
+        stub: gateway_pb2_grpc.GatewayServiceAsyncStub = gateway_pb2_grpc.GatewayServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def _refusal(call: grpc.aio.UnaryUnaryCall) -> tuple[grpc.StatusCode, Reason | None]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    told = error_of(caught.value)
+    return caught.value.code(), told.reason if told else None
+
+
+async def test_a_terminal_speaks_for_itself_alone(province: World) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        stub = stub_of(province.channel(port, OTHER_TERMINAL))
+        debit = order(1)
+        wired = wire.order_to_wire(debit)
+        unknown = (grpc.StatusCode.PERMISSION_DENIED, Reason.TERMINAL_UNKNOWN)
+        reversal = wire.reversal_to_wire(debit, ReversalCause.TIMEOUT)
+        run = debit.transaction_id
+        for call in (
+            stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL)),
+            stub.SignOut(gateway_pb2.SignOutRequest(terminal_id=TERMINAL)),
+            stub.Debit(gateway_pb2.DebitRequest(order=wired, attempt=1, ttl_ms=9_000)),
+            stub.Confirm(gateway_pb2.ConfirmRequest(original=wired)),
+            stub.Reverse(gateway_pb2.ReverseRequest(reversal=reversal)),
+            stub.ReportSelfTest(gateway_pb2.ReportSelfTestRequest(terminal_id=TERMINAL, run_id=run)),
+        ):
+            assert await _refusal(call) == unknown
+        assert await link.enquire(debit) == NotFound(), "nothing was recorded"
+
+
+async def test_roles(province: World) -> None:
+    not_allowed = (grpc.StatusCode.PERMISSION_DENIED, Reason.NOT_ALLOWED)
+    async with province.gateway() as port:
+        books: operations_pb2_grpc.ClearingServiceAsyncStub = operations_pb2_grpc.ClearingServiceStub(
+            province.channel(port).channel
+        )
+        assert await _refusal(books.GetBooks(operations_pb2.GetBooksRequest())) == not_allowed
+        assert await _refusal(books.Audit(operations_pb2.AuditRequest())) == not_allowed
+        operator = stub_of(province.channel(port, "operator-1"))
+        account = gateway_pb2.GetAccountRequest(payer=wire.payer_to_wire(payer(1)))
+        assert await _refusal(operator.GetAccount(account)) == not_allowed
+        stranger = stub_of(province.channel(port, "terminal-99"))
+        unknown = (grpc.StatusCode.PERMISSION_DENIED, Reason.TERMINAL_UNKNOWN)
+        assert await _refusal(stranger.SignIn(gateway_pb2.SignInRequest(terminal_id="terminal-99"))) == unknown
+        assert await _refusal(stranger.GetAccount(account)) == unknown
+
+
+async def test_only_the_gateway_may_call_a_city(province: World) -> None:
+    from yikatong.api.citycore.v1 import citycore_pb2, citycore_pb2_grpc
+
+    stub: citycore_pb2_grpc.CityCoreServiceAsyncStub = citycore_pb2_grpc.CityCoreServiceStub(
+        province.channel(province.city_port).channel
+    )
+    debit = replace(order(1), home_region=payer(1).card_region)
+    request = citycore_pb2.DebitRequest(order=wire.order_to_wire(debit), attempt=1)
+    assert await _refusal(stub.Debit(request)) == (grpc.StatusCode.PERMISSION_DENIED, Reason.NOT_ALLOWED)
+
+
+async def test_what_a_sign_in_tells(province: World) -> None:
+    async with province.gateway() as port:
+        stub = stub_of(province.channel(port))
+        answer = await stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL))
+        assert (answer.epoch, answer.institution, answer.treatment_region) == (1, "P37010000001", "370100")
+        assert (answer.policy_hotline, answer.fault_hotline) == ("0631-0000000", "0531-0000000")
+        await stub.SignOut(gateway_pb2.SignOutRequest(terminal_id=TERMINAL, epoch=1))
+        again = await stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL, epoch=1))
+        assert again.epoch == 2
+
+
+async def test_an_older_epoch_is_fenced_but_may_still_reverse(province: World) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        old = order(1)
+        assert isinstance(await link.debit(old, attempt=1, ttl_ms=9_000), Posted)
+        stub = stub_of(province.channel(port))
+        await stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL, epoch=1, sequence=old.sequence))
+        assert await link.debit(order(1), attempt=1, ttl_ms=9_000) == Fenced()
+        unseen = order(1)
+        assert isinstance(await link.reverse(unseen, ReversalCause.RECOVERY), Tombstoned)
+        assert isinstance(await link.debit(old, attempt=2, ttl_ms=9_000), Posted), "a known one is answered"
+
+
+async def test_a_clone_is_fenced(province: World) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        original = order(1)
+        assert isinstance(await link.debit(original, attempt=1, ttl_ms=9_000), Posted)
+        clone = order(1, sequence=original.sequence)
+        assert await link.debit(clone, attempt=1, ttl_ms=9_000) == Fenced()
+        assert await link.debit(clone, attempt=2, ttl_ms=9_000) == Fenced()
+
+
+async def test_an_epoch_that_was_never_granted_debits_nothing(province: World) -> None:
+    async with province.gateway() as port:
+        answer = await province.link(port).debit(order(1), attempt=1, ttl_ms=9_000)
+        assert getattr(answer, "reason", None) is Reason.NOT_SIGNED_IN
+
+
+@pytest.mark.parametrize("development", [True, False])
+async def test_reflection_is_for_development_alone(province: World, development: bool) -> None:
+    async with province.gateway(development=development) as port:
+        channel = province.channel(port).channel
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        if development:
+            answer = await call.read()
+            names = {service.name for service in answer.list_services_response.service}
+            assert "yikatong.api.gateway.v1.GatewayService" in names
+            call.cancel()
+        else:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_health(province: World) -> None:
+    async with province.gateway() as port:
+        stub = health_pb2_grpc.HealthStub(province.channel(port).channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING

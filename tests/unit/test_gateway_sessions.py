@@ -1,0 +1,63 @@
+"""Epochs and copies of terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apsw
+import pytest
+
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.gateway import route_log, sessions
+from yikatong.gateway.sessions import Presented, note_debit, sign_in
+
+HEAD = b"h" * 32
+
+
+@pytest.fixture
+def connection() -> Iterator[apsw.Connection]:
+    made = apsw.Connection(":memory:")
+    made.execute(route_log.SCHEMA)
+    yield made
+    made.close()
+
+
+def test_each_sign_in_is_granted_the_next_epoch(connection: apsw.Connection) -> None:
+    assert sign_in(connection, "t", Presented(0, 0, 0, b"")) == 1
+    note_debit(connection, "t", 1, 7)
+    assert sign_in(connection, "t", Presented(1, 7, 3, HEAD)) == 2
+    assert sign_in(connection, "t", Presented(2, 9, 5, HEAD)) == 3
+    assert sign_in(connection, "other", Presented(0, 0, 0, b"")) == 1
+
+
+def test_a_lost_grant_is_no_clone(connection: apsw.Connection) -> None:
+    sign_in(connection, "t", Presented(0, 0, 0, b""))
+    note_debit(connection, "t", 1, 1)
+    assert sign_in(connection, "t", Presented(1, 1, 1, HEAD)) == 2
+    assert sign_in(connection, "t", Presented(1, 1, 1, HEAD)) == 3, "the grant of 2 was lost on the way"
+
+
+@pytest.mark.parametrize(
+    ("behind", "presented"),
+    [
+        ("epoch", Presented(1, 9, 9, HEAD)),
+        ("sequence", Presented(2, 4, 9, HEAD)),
+        ("journal_row", Presented(2, 5, 2, HEAD)),
+        ("journal_head", Presented(2, 5, 3, b"x" * 32)),
+    ],
+)
+def test_a_journal_that_is_behind_is_refused(connection: apsw.Connection, behind: str, presented: Presented) -> None:
+    sign_in(connection, "t", Presented(0, 0, 0, b""))
+    sign_in(connection, "t", Presented(1, 3, 3, HEAD))
+    note_debit(connection, "t", 2, 5)
+    before = sessions.find(connection, "t")
+    with pytest.raises(YikatongError) as caught:
+        sign_in(connection, "t", presented)
+    assert (caught.value.reason, caught.value.facts) == (Reason.TERMINAL_SUPERSEDED, {"behind": behind})
+    assert sessions.find(connection, "t") == before
+    assert sign_in(connection, "t", Presented(2, 5, 3, HEAD)) == 3, "the true one still gets in"
+
+
+def test_a_terminal_that_is_ahead_of_a_restored_gateway_is_normal(connection: apsw.Connection) -> None:
+    sign_in(connection, "t", Presented(0, 0, 0, b""))
+    assert sign_in(connection, "t", Presented(8, 900, 900, HEAD)) == 9
