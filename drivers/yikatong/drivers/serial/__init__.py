@@ -1,0 +1,1 @@
+"""Devices on serial lines: the port they share, and the PIN keypad."""
