@@ -1,4 +1,4 @@
-"""A terminal daemon in this process, wired as it ships, beside a real gateway: only reader, clock and files are ours."""
+"""A terminal daemon in this process, wired as it ships, beside a real gateway; reader and clock are the test's."""
 
 from __future__ import annotations
 

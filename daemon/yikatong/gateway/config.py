@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from yikatong.core.selftest import TEST_PERSON
 from yikatong.runtime.tls import Identity
 
 RegionCode = Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$")]
@@ -78,7 +79,9 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Limit of a single debit."""
     seed: str = ""
     """JSON file of sample persons and accounts; what is missing is made at the start."""
-    self_test_persons: list[Annotated[str, msgspec.Meta(pattern="^[0-9]{17}[0-9X]$")]] = []
+    self_test_persons: list[Annotated[str, msgspec.Meta(pattern="^[0-9]{17}[0-9X]$")]] = msgspec.field(
+        default_factory=lambda: [TEST_PERSON]
+    )
     """Invented social security numbers of test cards: each has a test account in the self-test partition."""
     cities: list[CityConfig] = []
     institutions: list[InstitutionConfig] = []
