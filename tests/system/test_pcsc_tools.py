@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,6 @@ import pytest
 from tests.support.pcscd import private_pcscd
 from yikatong.simulators.card.deck import find
 from yikatong.simulators.pcscd import PrivatePcscd, system_virtual_reader
-from yikatong.simulators.vpcd import VirtualSlot
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
 
@@ -38,9 +38,11 @@ def _run(*command: str, text: str = "") -> str:
 
 
 def test_the_machines_virtual_reader_is_found(pcscd: PrivatePcscd) -> None:
-    assert not system_virtual_reader(1)
-    with VirtualSlot(pcscd.port + 1):
-        assert system_virtual_reader(pcscd.port + 1)
+    assert system_virtual_reader(pcscd.port)
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        free = nobody.getsockname()[1]
+    assert not system_virtual_reader(free)
 
 
 def test_pcsc_scan_lists_reader_and_card(pcscd: PrivatePcscd) -> None:
@@ -80,6 +82,24 @@ def test_our_command_holds_a_card_until_it_is_told_to_stop(pcscd: PrivatePcscd) 
     done = subprocess.run([*command, "--port", "1"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert "No virtual reader on port 1" in done.stderr
+
+
+def test_the_private_pcscd_ends_with_its_owner() -> None:
+    code = (
+        "import os, signal, sys; from yikatong.simulators.pcscd import PrivatePcscd; pcscd = PrivatePcscd();"
+        "pcscd.start(); print(pcscd.port, pcscd.directory, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    port, directory = done.stdout.split()
+    deadline = time.monotonic() + 10
+    while _listening(int(port)):
+        assert time.monotonic() < deadline, "pcscd outlives its owner"
+    shutil.rmtree(directory)
+
+
+def _listening(port: int) -> bool:
+    with socket.socket() as line:
+        return line.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_without_root_it_says_so() -> None:

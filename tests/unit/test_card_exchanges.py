@@ -77,6 +77,17 @@ def test_the_simulated_card_replays_a_pin_reload() -> None:
     assert card.execute(bytes.fromhex("0020000003123456")) == b"\x90\x00"
 
 
+def test_the_simulated_card_begins_a_load_after_the_pin() -> None:
+    """§10.7: 16 bytes of balance 4, serial 2, key version, algorithm, random 4, MAC1 4."""
+    card = _card(challenges=("0A0B0C0D",))
+    card.execute(bytes.fromhex("00A4040006D15600000503"))
+    begin = bytes.fromhex("B02800010B01000003E8370000000001")
+    assert card.execute(begin) == bytes.fromhex("6982")
+    assert card.execute(bytes.fromhex("0020000003654321")) == b"\x90\x00"
+    assert card.execute(begin) == bytes.fromhex("6110")
+    assert card.execute(bytes.fromhex("00C0000010")) == bytes.fromhex("00002710000101010A0B0C0D000000009000")
+
+
 def _with_sound_number(exchange: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
     return [(command, answer.replace("31303031349000", "31303031329000")) for command, answer in exchange]
 

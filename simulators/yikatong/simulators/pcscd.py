@@ -37,8 +37,13 @@ set -e
 mount -t tmpfs tmpfs /run
 mkdir /run/pcscd
 mount --bind "$1/run" /run/pcscd
-exec pcscd --foreground --error --config "$1/reader.conf"
+exec 3<&0
+pcscd --foreground --error --config "$1/reader.conf" 3<&- &
+daemon=$!
+{ cat <&3 >/dev/null; kill "$daemon"; } &
+wait "$daemon"
 """
+"""Standard input is a leash: when it ends, because we let go or because we died, pcscd ends too."""
 _STARTED_WITHIN_S: Final = 10.0
 
 
@@ -58,7 +63,7 @@ def why_not_private() -> str:
 def system_virtual_reader(port: int) -> bool:
     """Whether the machine's pcscd runs and its virtual reader listens on `port` of loopback."""
     path = os.environ.get(SOCKET_VARIABLE) or str(_SYSTEM_SOCKET)
-    return _answers(socket.AF_UNIX, path) and _answers(socket.AF_INET, ("127.0.0.1", port))
+    return _answers(path) and _listens(port)
 
 
 class PrivatePcscd:
@@ -96,9 +101,10 @@ class PrivatePcscd:
             self._process = subprocess.Popen(
                 ["unshare", "-m", "sh", "-c", _START, "pcscd", str(self.directory)],
                 env={**os.environ, "PCSCLITE_HP_DROPDIR": str(self.directory / "no-usb")},
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,  # a Ctrl-C at the terminal is ours to handle, in our order
             )
         self._wait_until_ready()
 
@@ -106,11 +112,12 @@ class PrivatePcscd:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(signal.SIGTERM)
+        assert process.stdin is not None
+        process.stdin.close()
         try:
             process.wait(5)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         self.socket_path.unlink(missing_ok=True)
 
@@ -134,7 +141,7 @@ class PrivatePcscd:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _STARTED_WITHIN_S
-        while not (_answers(socket.AF_UNIX, str(self.socket_path)) and _listens(self.port)):
+        while not (_answers(str(self.socket_path)) and _listens(self.port) and _listens(self.port + 1)):
             assert self._process is not None
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -146,15 +153,15 @@ def _driver() -> Path | None:
     return next((folder / _DRIVER_NAME for folder in _DRIVER_FOLDERS if (folder / _DRIVER_NAME).exists()), None)
 
 
-def _answers(family: socket.AddressFamily, address: str | tuple[str, int]) -> bool:
-    with socket.socket(family, socket.SOCK_STREAM) as line:
-        line.settimeout(1.0)
-        return line.connect_ex(address) == 0
+def _answers(socket_path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        return line.connect_ex(socket_path) == 0
 
 
 def _listens(port: int) -> bool:
-    """Whether something holds the port; asked without connecting, which would be an inserted card."""
+    """Whether somebody listens at the port; asked without connecting, which would be an inserted card."""
     with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what only lingers is not in the way
         try:
             line.bind(("127.0.0.1", port))
         except OSError:
