@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 import pytest
 
@@ -195,6 +196,84 @@ def test_by_tag_where_the_numbers_are_others() -> None:
 )
 def test_hostile_answers(answer: object, reason: Reason) -> None:
     assert _reason(DirectLink(Answering(_chip(), answer))) is reason  # type: ignore[arg-type] # the table's functions
+
+
+def _with(file: int, tag: int, value: bytes) -> DirectLink:
+    return DirectLink(SimulatedCard(replace(_chip().data, replaced={(file, tag): value})))
+
+
+@pytest.mark.parametrize(
+    ("file", "tag", "value"),
+    [
+        (0xEF05, 0x01, bytes.fromhex("99000AD15600000501000001FFFFFFFF")),
+        (0xEF05, 0x01, bytes(8)),
+        (0xEF05, 0x03, b"two!"),
+        (0xEF05, 0x03, b"2.0"),
+        (0xEF05, 0x06, bytes.fromhex("20351301")),
+        (0xEF05, 0x06, bytes.fromhex("2035010A")),
+        (0xEF05, 0x07, b"T000-0001"),
+        (0xEF05, 0x07, b"\xb2\xe2\xca\xd4\x00\x00\x00\x00\x00"),
+        (0xEF05, 0x07, b"\x00" * 9),
+        (0xEF06, 0x08, b"99000119600101001x"),
+        (0xEF06, 0x08, b"990001196001010\x00\x00\x00"),
+        (0xEF06, 0x08, b"\xff" * 18),
+    ],
+)
+def test_numbers_that_are_none(file: int, tag: int, value: bytes) -> None:
+    assert _reason(_with(file, tag, value)) is Reason.CARD_MALFORMED
+
+
+def test_an_issue_date_that_is_none_is_noted() -> None:
+    identity = SocialSecurityCard().read_identity(_with(0xEF05, 0x05, bytes.fromhex("20251301")))
+    assert (identity.issue_date, identity.unreadable_fields) == ("", ("issue_date",))
+
+
+def test_blank_dates_and_a_longer_card_number_pass() -> None:
+    assert SocialSecurityCard().read_identity(_with(0xEF05, 0x06, b"\xff" * 4)).expiry_date == ""
+    longer = SocialSecurityCard().read_identity(_with(0xEF05, 0x07, b"T0000001X".ljust(25, b"0")))
+    assert longer.card_number.reveal() == "T0000001X" + "0" * 16
+
+
+def test_a_card_number_with_a_wrong_check_character_passes() -> None:
+    assert SocialSecurityCard().read_identity(_with(0xEF05, 0x07, b"T00000010")).card_number.reveal() == "T00000010"
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\x41" * 15, b"\x00" * 30, b"\x1b" * 30], ids=["broken", "blank", "control characters alone"]
+)
+def test_a_bad_name_is_noted_and_stops_nothing(name: bytes) -> None:
+    identity = SocialSecurityCard().read_identity(_with(0xEF06, 0x09, name))
+    assert (identity.name.reveal(), identity.unreadable_fields) == ("", ("name",))
+    assert identity.social_security_number.reveal() == _chip().data.social_security_number
+
+
+@pytest.mark.parametrize("status", [b"\x69\x81", b"\x6a\x83", b"\x6f\x00"])
+def test_a_name_that_is_refused_stops_nothing(status: bytes) -> None:
+    def answer(apdu: bytes, proper: bytes) -> bytes:
+        return status if apdu[1] == 0xB2 and (proper[:1] == b"\x09" or apdu[2] == 0x09 or apdu[4] == 0x20) else proper
+
+    identity = SocialSecurityCard().read_identity(DirectLink(Answering(_chip(), answer)))
+    assert identity.unreadable_fields == ("name",)
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "reason"),
+    [
+        ("2.00", b"\x69\x82", Reason.CARD_NEEDS_AUTHENTICATION),
+        ("2.00", b"\x69\x81", Reason.CARD_MALFORMED),
+        ("2.00", b"\x6a\x83", Reason.CARD_MALFORMED),
+        ("3.00", b"\x69\x85", Reason.CARD_NEEDS_AUTHENTICATION),
+        ("3.00", b"\x69\x88", Reason.CARD_NEEDS_AUTHENTICATION),
+        ("3.00", b"\x6a\x83", Reason.CARD_NEEDS_AUTHENTICATION),
+        ("3.00", b"\x6f\x00", Reason.CARD_MALFORMED),
+    ],
+)
+def test_how_a_refused_number_is_understood(version: str, status: bytes, reason: Reason) -> None:
+    def answer(apdu: bytes, proper: bytes) -> bytes:
+        return status if apdu[1] == 0xB2 and apdu[2] in {0x07, 0x08} else proper
+
+    chip = SimulatedCard(replace(_chip().data, version=version))
+    assert _reason(DirectLink(Answering(chip, answer))) is reason
 
 
 @pytest.mark.parametrize("status", [b"\x6a\x82", b"\x6d\x00", b"\x6e\x00", b"\x6a\x86"])

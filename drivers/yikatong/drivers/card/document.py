@@ -142,7 +142,7 @@ def _identity(files: Files, opened: OpenedCard) -> CardIdentity:
         spec_version=opened.spec_version,
         card_number=number,
         social_security_number=person,
-        name=_name(files, numbers, unreadable),
+        name=_name(files, opened, numbers, unreadable),
         issue_date=issued,
         expiry_date=text.calendar_date(expires) if expires is not None else "",
         unreadable_fields=tuple(unreadable),
@@ -168,18 +168,19 @@ def _issue_date(files: Files, numbers: Numbering, unreadable: list[str]) -> str:
         return ""
 
 
-def _name(files: Files, numbers: Numbering, unreadable: list[str]) -> PersonName:
+def _name(files: Files, card: OpenedCard, numbers: Numbering, unreadable: list[str]) -> PersonName:
     """A name that cannot be shown stops nothing: it is noted."""
-    extension = None
+    name = None
     try:
         value = files.read(records.NAME, numbers)
-        if records.NAME_EXTENSION.tag in numbers:
-            extension = files.read(records.NAME_EXTENSION, numbers)
+        extension = files.read(records.NAME_EXTENSION, numbers) if records.NAME_EXTENSION.tag in numbers else None
+        name = text.person_name(value, extension or b"") if value is not None else None
+    except GatedError as error:
+        if _may_be_gated(card, error):
+            raise
     except YikatongError as error:
         if error.reason is not Reason.CARD_MALFORMED:
             raise
-        value = None
-    name = text.person_name(value, extension or b"") if value is not None else None
     if name is None:
         unreadable.append(records.NAME.name)
         return PersonName("")

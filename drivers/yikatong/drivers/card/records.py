@@ -43,7 +43,7 @@ Numbering = Mapping[int, int]
 """Tag → record number; a tag that is not in it is not on such a card."""
 
 FIRST_GENERATION: Final[Numbering] = {0x01: 1, 0x03: 3, 0x05: 5, 0x06: 6, 0x07: 7, 0x08: 1, 0x09: 2}
-LATER_GENERATIONS: Final[Numbering] = FIRST_GENERATION | {0x4E: 3}
+LATER_GENERATIONS: Final[Numbering] = {**FIRST_GENERATION, 0x4E: 3}
 """Version 2.0 put the name extension between name and sex (card-facts §3.3)."""
 
 _BY_NUMBER: Final = 0b100
