@@ -162,7 +162,7 @@ async def test_a_caller_that_leaves_ends_only_its_listening(province: World) -> 
         await call.read()
         call.cancel()
         async with asyncio.timeout(30):
-            while not (kept := await _reports(terminal)):  # noqa: ASYNC110 - another process would have to ask, too
+            while not (kept := await _reports(terminal)):
                 await asyncio.sleep(0.02)
         assert kept[0].passed
 

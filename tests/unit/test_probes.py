@@ -82,7 +82,7 @@ def test_pin_keypad() -> None:
     assert is_fine(probes.pin_keypad(device, KeypadSeen(answered=True)))
     says(probes.pin_keypad(device, KeypadSeen(answered=False)), Severity.FAILED, Reason.PIN_KEYPAD_FAILED, device)
     gone = KeypadSeen(answered=True, error=YikatongError(Reason.NO_PIN_KEYPAD))
-    says(probes.pin_keypad(device, gone), Severity.FAILED, Reason.NO_PIN_KEYPAD)
+    says(probes.pin_keypad(device, gone), Severity.FAILED, Reason.NO_PIN_KEYPAD, device)
 
 
 # --- the link ---------------------------------------------------------------------------------------------------

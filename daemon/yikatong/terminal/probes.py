@@ -159,7 +159,10 @@ def pin_keypad(device: str, seen: KeypadSeen | None) -> Probe:
             f"The PIN keypad {device} does not answer.",
         )
     if seen.error is not None:
-        return of_error("pin-keypad", seen.error)
+        meaning = seen.error.meaning
+        return failed(
+            "pin-keypad", seen.error.reason, f"密码键盘 {device}：{meaning.zh}", f"PIN keypad {device}: {meaning.en}"
+        )
     return fine("pin-keypad", f"密码键盘 {device} 正常。", f"The PIN keypad {device} answers.")
 
 
