@@ -57,7 +57,7 @@ class HomeCity:
 
 
 class Registry:
-    """Look-ups; built from the configuration. An operator's change of an agreement counts at once."""
+    """Look-ups; built from the configuration."""
 
     def __init__(
         self,
@@ -89,21 +89,12 @@ class Registry:
             return Reason.INSTITUTION_UNKNOWN
         return _AGREEMENT_REASON[member.agreement]
 
-    def set_agreement(self, institution: Institution, agreement: Agreement) -> None:
-        """Counts for debits from now on. Raises YikatongError INSTITUTION_UNKNOWN."""
-        member = self._members.get(institution)
-        if member is None:
-            raise YikatongError(Reason.INSTITUTION_UNKNOWN, "no such institution is registered")
-        self._members[institution] = Member(institution, member.name, member.region, agreement)
-
     def city(self, region: Region) -> HomeCity | None:
         return self.cities.get(region)
 
     def with_cities(self, cities: list[HomeCity]) -> Registry:
-        """The same members and terminals, with other home cities; a changed agreement counts in both."""
-        other = Registry(cities, [], self._terminals)
-        other._members = self._members
-        return other
+        """The same members and terminals, with other home cities."""
+        return Registry(cities, list(self._members.values()), self._terminals)
 
 
 def _home_city(config: CityConfig) -> HomeCity:

@@ -6,7 +6,7 @@ reversal names the whole original, and is wiped in the commit that ends it.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 import apsw
@@ -127,8 +127,15 @@ def find(connection: apsw.Connection, transaction_id: str) -> Route | None:
 
 
 def add(connection: apsw.Connection, route: Route) -> None:
-    values = astuple(route)
-    connection.execute(_ADD, (values[0], route.state.value, *values[2:]))
+    connection.execute(
+        _ADD,
+        (
+            route.transaction_id, route.state.value, route.fingerprint, route.terminal_id, route.institution,
+            route.treatment_region, route.home_region, route.amount_fen, route.accounting_date, route.reason,
+            route.other_transaction, route.reference, route.balance_fen, route.claimed, route.undone,
+            route.undone_reference, route.sealed,
+        ),
+    )  # fmt: skip
 
 
 def save(connection: apsw.Connection, route: Route) -> None:
@@ -157,12 +164,16 @@ def _guard_values(order: DebitOrder) -> tuple[str, ...]:
 
 
 def guards(connection: apsw.Connection, order: DebitOrder) -> dict[str, Holder]:
-    """Who holds this debit's request id (REQUEST), order (ORDER), epoch and sequence (SEQUENCE).
+    """Which other transaction holds this debit's request id (REQUEST), order (ORDER), epoch and sequence (SEQUENCE).
 
     A holder whose row is lost counts as forwarded: guards outlive rows, and nobody knows how it ended.
     """
     rows = connection.execute(_GUARDS, _guard_values(order))
-    return {kind: Holder(holder, State(state or State.FWD.value)) for kind, holder, state in rows}
+    return {
+        kind: Holder(holder, State(state or State.FWD.value))
+        for kind, holder, state in rows
+        if holder != order.transaction_id  # its own, where its row was lost
+    }
 
 
 def take_guards(connection: apsw.Connection, order: DebitOrder) -> None:

@@ -112,8 +112,10 @@ class Faults:
 class FaultyLedger:
     """LedgerLink over a ledger, with the faults of the moment before and after each call."""
 
-    def __init__(self, ledger: BookLink, store: Store, book: Book, faults: Faults) -> None:
+    def __init__(self, ledger: BookLink, store: Store, book: Book, faults: Faults, stop: asyncio.Event) -> None:
+        """`stop` is set where the store has failed: what is on the disk is then to be read anew."""
         self._ledger = ledger
+        self._stop = stop
         self._store = store
         self._book = book
         self._faults = faults
@@ -124,8 +126,9 @@ class FaultyLedger:
     async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
         faults = self._faults.now()
         if "maintenance" in faults:
-            return await self._store.commit(
-                lambda c: self._book.debit(c, order, closed=Reason.CITY_CLOSED_FOR_MAINTENANCE)
+            closed = Reason.CITY_CLOSED_FOR_MAINTENANCE
+            return await self._befall(
+                lambda: self._store.commit(lambda c: self._book.debit(c, order, closed=closed)), set()
             )
         answer = await self._befall(lambda: self._ledger.debit(order, attempt=attempt, ttl_ms=ttl_ms), faults)
         if "wrong-amount-once" in faults and isinstance(answer, Posted):
@@ -144,8 +147,7 @@ class FaultyLedger:
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
         return await self._befall(lambda: self._ledger.confirm(order), self._faults.now())
 
-    @staticmethod
-    async def _befall(call: Callable[[], Awaitable[T]], faults: set[str]) -> T:
+    async def _befall(self, call: Callable[[], Awaitable[T]], faults: set[str]) -> T:
         if faults & {"down", "maintenance"}:
             raise YikatongError(Reason.CITY_UNREACHABLE, "told to be down")
         if "slow" in faults:
@@ -153,7 +155,11 @@ class FaultyLedger:
         if "hang-before" in faults:
             _log.info("hangs before the ledger", fault="hang-before")
             await asyncio.Event().wait()
-        answer = await call()
+        try:
+            answer = await call()
+        except StoreFailed as error:
+            self._stop.set()
+            raise YikatongError(Reason.STORE_UNAVAILABLE, str(error)) from error
         if "silent" in faults:
             _log.info("keeps the answer", fault="silent")
             await asyncio.Event().wait()
@@ -180,7 +186,7 @@ async def serve(config: CityConfig, *, stop: asyncio.Event, ready: Callable[[int
             accounts, today = seed.load(Path(config.seed)).accounts, accounting_date(clock.now())
             await store.commit(lambda c: seed.open_accounts(c, book, accounts, date=today))
         faults = Faults(Path(config.faults_file) if config.faults_file else None)
-        ledger = FaultyLedger(BookLink(store, book, clock), store, book, faults)
+        ledger = FaultyLedger(BookLink(store, book, clock), store, book, faults, stop)
         server, port = await _start(config, CityCore(ledger, store))
         if config.port_file:
             _write(Path(config.port_file), f"{port}\n")
@@ -188,9 +194,9 @@ async def serve(config: CityConfig, *, stop: asyncio.Event, ready: Callable[[int
         ready(port)
         await stop.wait()
         await server.stop(0)
+        return int(store.failed)
     finally:
         await store.close()
-    return 0
 
 
 def _state(config: CityConfig) -> Path:
