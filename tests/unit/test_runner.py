@@ -101,7 +101,7 @@ class World:
 async def until(condition: Callable[[], bool]) -> None:
     """Lets the loop turn until it is so."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - many conditions, none of which sets an event
+        while not condition():
             await asyncio.sleep(0.001)
 
 

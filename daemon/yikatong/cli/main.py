@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Final
 
 import click
+
+# grpcio's C core writes notes of its own to standard error; only its errors are anybody's business here.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 _COMMANDS: Final = {
     "demo": "demo",

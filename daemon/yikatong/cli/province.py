@@ -62,6 +62,7 @@ class Province:
         self._slot: VirtualSlot | None = None
         self._why_in_process = "--in-process" if in_process else ""
         self._reader_zh, self._reader_en = "", ""
+        self._write_again = {"city": self._write_city, "gateway": self._write_gateway}
         self.ca = DevelopmentCa.create(folder / "pki")
 
     # --- what is where --------------------------------------------------------------------------------------------
@@ -119,6 +120,9 @@ class Province:
             "city": ["-m", "yikatong.simulators.city", "--config", str(self.folder / "city.toml")],
             "daemon": ["-m", "yikatong.cli.main", "daemon", "--config", str(self.daemon_config)],
         }
+        if name in self._write_again:
+            self._write_again[name]()  # where it was found before, it is found again
+            (self.folder / f"{name}.port").unlink(missing_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, *commands[name]],
@@ -170,9 +174,7 @@ class Province:
         reader = self._reader()
         keypad = self._keypad() if self._with_keypad else None
         self._gateway_as_client = self.ca.client("gateway")
-        self._write_city()
         self.start("city")
-        self._write_gateway()
         self.start("gateway")
         self._write_daemon(reader, keypad)
         self.start("daemon")
@@ -241,7 +243,7 @@ class Province:
                 "region": home.region,
                 "name_zh": home.zh,
                 "name_en": home.en,
-                "listen": "127.0.0.1:0",
+                "listen": f"127.0.0.1:{self._known_port('city')}",
                 "state_dir": str(self.folder / "city"),
                 **_paths(identity),
                 "gateway_name": "gateway",
@@ -267,7 +269,7 @@ class Province:
         self._write(
             "gateway.toml",
             {
-                "listen": f"127.0.0.1:{_known(self.folder / 'gateway.port')}",
+                "listen": f"127.0.0.1:{self._known_port('gateway')}",
                 "state_dir": str(self.folder / "gateway"),
                 "port_file": str(self.folder / "gateway.port"),
                 "development": True,
@@ -306,6 +308,10 @@ class Province:
     def _port(self, name: str) -> int:
         return int((self.folder / f"{name}.port").read_text(encoding="ascii"))
 
+    def _known_port(self, name: str) -> int:
+        """The port that was used before; at first 0, any."""
+        return self._port(name) if (self.folder / f"{name}.port").exists() else 0
+
     def _channel(self, port: int, identity: Identity) -> grpc.aio.Channel:
         channel = grpc.aio.secure_channel(f"localhost:{port}", identity.channel_credentials(), options=_CHANNEL_OPTIONS)
         self._channels.append(channel)
@@ -328,8 +334,3 @@ def _paths(identity: Identity) -> dict[str, str]:
         "certificate": str(identity.certificate),
         "key": str(identity.key),
     }
-
-
-def _known(file: Path) -> int:
-    """The port that was used before, so that a gateway which starts again is found; else 0, any."""
-    return int(file.read_text(encoding="ascii")) if file.exists() else 0
