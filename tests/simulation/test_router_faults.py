@@ -74,18 +74,18 @@ class Trouble:
         self.stragglers: set[asyncio.Task[object]] = set()
 
     async def carry(self, call: Callable[[], Awaitable[T]]) -> T:
-        if self._dice.random() < self.rate:
-            raise LinkDown("the call was lost")
         if self._dice.random() < self.rate:  # a copy that arrives later, when everything may be over
             straggler: asyncio.Task[object] = asyncio.create_task(self._later(call))
             self.stragglers.add(straggler)
+        if self._dice.random() < self.rate:
+            raise LinkDown("the call was lost")
         answer = await call()
         if self._dice.random() < self.rate:
             raise LinkDown("the answer was lost")
         return answer
 
     async def _later(self, call: Callable[[], Awaitable[T]]) -> object:
-        await asyncio.sleep(self._dice.random() * 0.1)
+        await asyncio.sleep(self._dice.random() * 0.3)
         try:
             return await call()
         except LinkDown:
@@ -230,7 +230,7 @@ async def test_whatever_is_lost_money_moves_once_or_not_at_all(number: int, tmp_
     book = Book({FAR: FAR_CITY}, PersonKey(b"k" * 32))
     today = accounting_date(SystemClock().now())
     await far_store.commit(lambda c: seed.open_accounts(c, book, SEED_ACCOUNTS, date=today))
-    to_city, to_gateway = Trouble(dice, dice.uniform(0, 0.3)), Trouble(dice, dice.uniform(0, 0.3))
+    to_city, to_gateway = Trouble(dice, dice.uniform(0, 0.6)), Trouble(dice, dice.uniform(0, 0.4))
     gateway = Gateway(tmp_path, LossyLedger(BookLink(far_store, book, SystemClock()), to_city), to_gateway)
     await gateway.start()
 

@@ -90,7 +90,7 @@ class Router:
         self._waits = waits
         self._asking: dict[str, asyncio.Task[DebitAnswer]] = {}
         self._undoing: dict[str, asyncio.Task[ReversalAnswer]] = {}
-        self._nudges: dict[str, asyncio.Event] = {}
+        self._nudges: dict[str, asyncio.Event] = {}  # one for each of `_undoing`, and as long
         self._others: set[asyncio.Task[None]] = set()
         self.store_failed = asyncio.Event()
         """Set where a commit's outcome is unknown: the gateway then leaves the service and reads the file again."""
@@ -230,15 +230,16 @@ class Router:
         transaction_id = order.transaction_id
         task = self._undoing.get(transaction_id)
         if task is None:
-            self._nudges[transaction_id] = asyncio.Event()
-            task = self._keep(self._undoing, transaction_id, self._undo(order, cause))
+            nudge = self._nudges[transaction_id] = asyncio.Event()
+            task = self._keep(self._undoing, transaction_id, self._undo(order, cause, nudge))
+            task.add_done_callback(lambda _: self._nudges.pop(transaction_id))
         else:
             self._nudges[transaction_id].set()
         if (asking := self._asking.get(transaction_id)) is not None:
             asking.cancel()  # the door is shut: this debit is not sent again
         return task
 
-    async def _undo(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+    async def _undo(self, order: DebitOrder, cause: ReversalCause, nudge: asyncio.Event) -> ReversalAnswer:
         assert order.home_region is not None, "what is sent is stamped"
         link, transaction_id = self._links[order.home_region], order.transaction_id
 
@@ -246,11 +247,7 @@ class Router:
             answer = await link.reverse(order, cause)
             return Undecided() if isinstance(answer, Accepted) else answer  # a promise is not the deed
 
-        nudge = self._nudges[transaction_id]
-        try:
-            answer = await insist(send, self._waits.backoff, call_s=self._waits.patience.call_s, nudge=nudge)
-        finally:
-            self._nudges.pop(transaction_id, None)
+        answer = await insist(send, self._waits.backoff, call_s=self._waits.patience.call_s, nudge=nudge)
         today = self.today
         return _undone(await self.commit(lambda c: self._routing.undone(c, transaction_id, answer, today=today)))
 
