@@ -14,6 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import apsw
 import grpc.aio
 import pytest
 
@@ -25,6 +26,7 @@ from yikatong.core.reasons import MEANING, Reason
 from yikatong.core.selftest import TEST_PERSON
 from yikatong.drivers.pcsc import PcscReader
 from yikatong.gateway.development_ca import DevelopmentCa
+from yikatong.runtime.store import StoreFailed
 from yikatong.simulators.card import deck
 from yikatong.simulators.reader import SimulatedReader
 from yikatong.terminal.config import PinKeypad, Reader
@@ -149,6 +151,20 @@ async def test_a_stuck_reader_does_not_hold_up_the_rest(province: World) -> None
         assert (status, reasons(ill)["reader"]) == (2, "READER_FAILED")
         devices = (await terminal.diagnostics.ListDevices(api.ListDevicesRequest())).devices
         assert [(device.kind, device.present) for device in devices] == [("simulated-reader", False)]
+
+
+async def test_the_disk_fails_under_the_journal(province: World) -> None:
+    """The rest is still told."""
+
+    def disk_full(connection: apsw.Connection) -> None:
+        raise apsw.FullError("disk full")
+
+    async with province.gateway(**TESTED) as port, daemon(province, port) as terminal:
+        with pytest.raises(StoreFailed):
+            await terminal.terminal.journal._store.commit(disk_full)
+        status, ill = await doctor(terminal.file)
+        assert (status, reasons(ill)["journal"]) == (2, "JOURNAL_UNAVAILABLE")
+        assert "gateway" not in ill
 
 
 async def test_requests_are_checked_at_the_edge(province: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from yikatong.core.bill import Bill, Item, Share
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.terminal_table import State
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.proof import SLICE
 
 
 @pytest.fixture
@@ -108,6 +110,20 @@ async def test_any_damage_breaks_the_chain(tmp_path: Path, damage: str) -> None:
         await again.prove()
     assert caught.value.reason is Reason.JOURNAL_UNAVAILABLE
     await again.close()
+
+
+async def test_a_journal_is_proved_while_it_works(tmp_path: Path) -> None:
+    """More events than a slice, and rows that appear and change between the slices."""
+    journal = Journal(tmp_path / "journal.db")
+    first = [await journal.record(row()) for _ in range(2)]
+    await asyncio.gather(*(journal.record(row()) for _ in range(2 * SLICE)))
+    proving = asyncio.create_task(journal.prove())
+    while not proving.done():
+        first = [await journal.record(replace(one, state=State.REVERSING)) for one in first]
+        await journal.record(row())
+    before = await journal.prove()
+    assert 2 + 2 * SLICE < await proving <= before
+    await journal.close()
 
 
 async def test_a_journal_without_its_key_is_refused(tmp_path: Path) -> None:

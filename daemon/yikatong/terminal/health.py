@@ -18,7 +18,6 @@ from yikatong.core.reasons import YikatongError
 from yikatong.core.selftest import Report
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.clock import Clock
-from yikatong.runtime.store import StoreFailed
 from yikatong.runtime.tls import Identity
 from yikatong.terminal import probes
 from yikatong.terminal.probes import KeypadSeen, LinkSeen, OpenRow, Probe, SocketSeen, Validity
@@ -123,8 +122,8 @@ async def journal_error(terminal: Terminal) -> str | None:
     """Writes and reads back durably; why that failed, None where it did not."""
     try:
         await terminal.journal.probe()
-    except StoreFailed as error:
-        return str(error)
+    except YikatongError as error:
+        return error.detail
     return None
 
 
@@ -132,7 +131,7 @@ async def newest(terminal: Terminal) -> Report | None:
     """The newest stored report of a self-test; none where the journal can't be read, which is told elsewhere."""
     try:
         found = await terminal.journal.self_tests(1)
-    except StoreFailed:
+    except YikatongError:
         return None
     return msgspec.json.decode(found[0], type=Report) if found else None
 

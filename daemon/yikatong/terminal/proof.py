@@ -1,0 +1,72 @@
+"""The proof of a journal: its whole chain, and every row against its last event, in slices.
+
+A terminal's journal grows for years and its store does one thing at a time: walked in one piece, a customer's debit
+would wait for all of it. Between two slices the journal works; what changes meanwhile is looked at again at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.terminal.chain import GENESIS, link
+from yikatong.terminal.vault import Vault
+
+SLICE: Final = 2000
+
+
+class Proof:
+    """Repeat `walk`, then `compare`, each while it says that there is more; then `settle` once.
+
+    Each is a job of the store, and raises YikatongError JOURNAL_UNAVAILABLE at the first thing that is not right.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self.events = 0
+        """How many are proved."""
+        self._head = GENESIS
+        self._latest: dict[str, int] = {}  # of the last content of each transaction, its hash: years fit into memory
+        self._compared = ""
+        self._changing: set[str] = set()
+
+    def walk(self, connection: apsw.Connection) -> bool:
+        """The next slice of the chain; whether there may be more."""
+        begun = self.events
+        for number, transaction_id, content, head, mac in connection.execute(
+            "SELECT number, transaction_id, content, head, mac FROM event WHERE number>? ORDER BY number LIMIT ?",
+            (begun, SLICE),
+        ):
+            self.events += 1
+            if number != self.events or head != link(self._head, number, content) or mac != self._vault.mac(head):
+                raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "the journal's chain is broken", row=self.events)
+            self._head = head
+            self._latest[transaction_id] = hash(content)
+        return self.events - begun == SLICE
+
+    def compare(self, connection: apsw.Connection) -> bool:
+        """The next slice of rows; whether there may be more. A row that differs may just have changed: see `settle`."""
+        seen = 0
+        for transaction_id, content in connection.execute(
+            "SELECT transaction_id, content FROM txn WHERE transaction_id>? ORDER BY transaction_id LIMIT ?",
+            (self._compared, SLICE),
+        ):
+            seen += 1
+            self._compared = transaction_id
+            if self._latest.get(transaction_id) != hash(content):
+                self._changing.add(transaction_id)
+        return seen == SLICE
+
+    def settle(self, connection: apsw.Connection) -> None:
+        """What came since, in one piece: events and rows must be the same transactions, in the same state."""
+        while self.walk(connection):
+            pass
+        for transaction_id in self._changing:
+            row = connection.execute("SELECT content FROM txn WHERE transaction_id=?", (transaction_id,)).fetchone()
+            if row is None or self._latest.get(transaction_id) != hash(row[0]):
+                raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "a row differs from its last event")
+        counted = connection.execute("SELECT count(*) FROM txn").fetchone()
+        if counted != (len(self._latest),):
+            raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "an event has no row")
