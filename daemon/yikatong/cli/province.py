@@ -25,7 +25,7 @@ from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
 from yikatong.simulators.card.deck import CITIES, DECK, CityState, find
 from yikatong.simulators.card.port import PretendCard
-from yikatong.simulators.pcscd import PrivatePcscd, system_virtual_reader, why_not_private
+from yikatong.simulators.pcscd import SOCKET_VARIABLE, PrivatePcscd, system_virtual_reader, why_not_private
 from yikatong.simulators.pinpad import PinPad, types
 from yikatong.simulators.vpcd import PORT_DEFAULT, VirtualSlot
 
@@ -39,7 +39,6 @@ TERMINAL: Final = f"{INSTITUTION}-01"
 POLICY_HOTLINE: Final = "12393"
 FAULT_HOTLINE: Final = "0532-0000000"
 
-_VIRTUAL_READER: Final = "Virtual PCD 00 00"
 _PROMPTS_MAX: Final = 1000
 _STARTED_WITHIN_S: Final = 30.0
 _CHANNEL_OPTIONS: Final[list[tuple[str, Any]]] = list(CLIENT_OPTIONS)
@@ -51,6 +50,8 @@ class Province:
     `card` of the deck lies in the reader, and its cardholder types its PIN whenever asked; without `pin_keypad` no PIN
     is asked.
     """
+
+    VIRTUAL_READER: Final = "Virtual PCD 00 00"
 
     def __init__(self, folder: Path, *, card: str, in_process: bool = False, pin_keypad: bool = True) -> None:
         self.folder = folder
@@ -135,6 +136,12 @@ class Province:
 
     # --- the card -----------------------------------------------------------------------------------------------
 
+    def use_pcsc_here(self) -> None:
+        """Lets this process talk to the terminal's PC/SC daemon; before PC/SC is first used here."""
+        assert self._slot is not None, "there is no PC/SC daemon"
+        if SOCKET_VARIABLE in self._environment:
+            os.environ[SOCKET_VARIABLE] = self._environment[SOCKET_VARIABLE]
+
     def insert(self, card: PretendCard) -> None:
         """Puts a card into the virtual reader. Only with the real PC/SC daemon."""
         assert self._slot is not None, "the card is in the daemon's own process"
@@ -184,19 +191,19 @@ class Province:
         obstacle = self._why_in_process or why_not_private()
         if not self._in_process and system_virtual_reader(PORT_DEFAULT):
             self._attach(PORT_DEFAULT)
-            self._reader_zh = f"{_VIRTUAL_READER}（本机的 pcscd，真实 PC/SC）"
-            self._reader_en = f"{_VIRTUAL_READER} (this machine's pcscd, real PC/SC)"
+            self._reader_zh = f"{self.VIRTUAL_READER}（本机的 pcscd，真实 PC/SC）"
+            self._reader_en = f"{self.VIRTUAL_READER} (this machine's pcscd, real PC/SC)"
         elif not self._in_process and not obstacle:
             pcscd = self._stack.enter_context(PrivatePcscd())
             self._environment |= pcscd.environment
             self._attach(pcscd.port)
-            self._reader_zh = f"{_VIRTUAL_READER}（专用 pcscd 进程，真实 PC/SC）"
-            self._reader_en = f"{_VIRTUAL_READER} (a pcscd of the demo's own, real PC/SC)"
+            self._reader_zh = f"{self.VIRTUAL_READER}（专用 pcscd 进程，真实 PC/SC）"
+            self._reader_en = f"{self.VIRTUAL_READER} (a pcscd of the demo's own, real PC/SC)"
         else:
             self._reader_zh = f"进程内模拟读卡器，没有使用 PC/SC：{obstacle}"
             self._reader_en = f"simulated in process, no PC/SC is used: {obstacle}"
             return {"kind": "simulated", "card": self._card.key}
-        return {"kind": "pcsc", "name": _VIRTUAL_READER}
+        return {"kind": "pcsc", "name": self.VIRTUAL_READER}
 
     def _attach(self, port: int) -> None:
         self._slot = self._stack.enter_context(VirtualSlot(port))

@@ -1,0 +1,286 @@
+"""`yikatong bench`: what our software adds, measured against a floor in the same run on the same machine.
+
+Rounds take turns (ours, floor, ours, floor …), so that a machine whose speed drifts does not decide the ratio. A
+figure is the ratio of medians; nothing in the test suite asserts a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+import click
+import grpc.aio
+
+from yikatong.api.money.v1 import money_pb2 as money
+from yikatong.api.terminal.v1 import terminal_pb2 as api
+from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
+from yikatong.cli import output
+from yikatong.cli.province import Province
+from yikatong.core.ports import CardLink
+from yikatong.core.values import ReaderName
+from yikatong.drivers.card import SocialSecurityCard
+from yikatong.drivers.pcsc import PcscReader
+
+_WARM_UP: Final = 5
+_ECHO: Final = "/yikatong.bench/Echo"
+_PAYLOAD: Final = bytes(600)
+"""About the size of a debit on the wire."""
+
+_DEBITS: Final = (
+    # line, card of the deck, durable commits and calls that no implementation can do without
+    ("P2 debit, same city", "works-qingdao", 3, 2),
+    ("P2 debit, cross city, ledger at the gateway", "works-yantai", 3, 2),
+    ("P2 debit, cross city, home city with a core of its own", "works", 5, 3),
+)
+
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Milliseconds of one thing over all rounds."""
+
+    name: str
+    min_ms: float
+    median_ms: float
+    max_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`ratio` is ours over the floor, of medians; `goal` is what performance should be."""
+
+    line: str
+    figures: tuple[Figure, ...]
+    ratio: float
+    goal: float
+
+
+@click.group()
+def bench() -> None:
+    """性能与下限之比（同一次运行）/ Our times against their floors, measured in one run."""
+
+
+@bench.command()
+@output.with_json
+@output.with_language
+@click.option("--rounds", type=click.IntRange(5, 1000), default=40, help="轮数 / rounds")
+def read(rounds: int) -> None:
+    """读卡：ReadCard 对比同样 APDU 的裸 pyscard 循环加一次裸 gRPC 调用 / ReadCard against a bare pyscard loop."""
+    with (
+        tempfile.TemporaryDirectory(prefix="yikatong-") as folder,
+        Province(Path(folder), card="works", pin_keypad=False) as province,
+    ):
+        province.use_pcsc_here()
+        _print([asyncio.run(_read(province, rounds))])
+
+
+@bench.command()
+@output.with_json
+@output.with_language
+@click.option("--rounds", type=click.IntRange(5, 1000), default=100, help="轮数 / rounds")
+def debit(rounds: int) -> None:
+    """扣款：Debit 对比 3 次落盘提交加 2 次裸 gRPC 调用 / Debit against 3 durable commits and 2 bare gRPC calls.
+
+    A city with a core of its own costs what it must: its own commit, one more at the gateway, one more call.
+    """
+    results = []
+    for line, card, commits, calls in _DEBITS:
+        with (
+            tempfile.TemporaryDirectory(prefix="yikatong-") as folder,
+            Province(Path(folder), card=card, in_process=True, pin_keypad=False) as province,
+        ):
+            results.append(asyncio.run(_debit(province, rounds, line, commits, calls)))
+    _print(results)
+
+
+# --- P1 ---------------------------------------------------------------------------------------------------------
+
+
+async def _read(province: Province, rounds: int) -> Result:
+    apdus = await _apdus_of_a_read()
+    async with _echo(Path(province.folder)) as echo, _his(province) as his:
+
+        async def ours() -> None:
+            await his.ReadCard(api.ReadCardRequest())
+
+        async def floor_card() -> None:
+            await asyncio.to_thread(_bare_loop, apdus)
+
+        times = await _in_turn(rounds, {"ReadCard": ours, "bare pyscard loop": floor_card, "bare gRPC call": echo})
+    floor = times["bare pyscard loop"].median_ms + times["bare gRPC call"].median_ms
+    line = f"P1 read, {len(apdus)} APDUs, real PC/SC"
+    return Result(line, tuple(times.values()), times["ReadCard"].median_ms / floor, 1.25)
+
+
+async def _apdus_of_a_read() -> list[bytes]:
+    """The commands that our driver sends for a full identity, as they leave it."""
+    sent: list[bytes] = []
+
+    class Recording:
+        def __init__(self, link: CardLink) -> None:
+            self._link = link
+            self.atr = link.atr
+
+        def transmit(self, apdu: bytes | bytearray) -> bytes:
+            sent.append(bytes(apdu))
+            return self._link.transmit(apdu)
+
+    reader = PcscReader(ReaderName(Province.VIRTUAL_READER))
+    try:
+        async with reader.visit(wait_ms=5000) as visit:
+            await visit.run(lambda link: SocialSecurityCard().read_identity(Recording(link)))
+    finally:
+        await reader.close()
+    return sent
+
+
+def _bare_loop(apdus: list[bytes]) -> None:
+    """What pyscard alone needs: connect, the same commands, disconnect."""
+    from smartcard.scard import SCARD_SHARE_EXCLUSIVE, SCARD_UNPOWER_CARD
+    from smartcard.System import readers
+
+    reader = next(found for found in readers() if str(found) == Province.VIRTUAL_READER)
+    connection = reader.createConnection()
+    connection.connect(mode=SCARD_SHARE_EXCLUSIVE, disposition=SCARD_UNPOWER_CARD)
+    for apdu in apdus:
+        connection.transmit(list(apdu))
+    connection.disconnect()
+    connection.release()
+
+
+# --- P2 ---------------------------------------------------------------------------------------------------------
+
+
+async def _debit(province: Province, rounds: int, line: str, commits: int, calls: int) -> Result:
+    bare = _BareCommits(province.folder / "floor.db")
+    async with _echo(province.folder) as echo, _his(province) as his:
+
+        async def read() -> None:
+            await his.ReadCard(api.ReadCardRequest())
+
+        async def ours() -> None:
+            number = uuid.uuid4().hex
+            request = api.DebitRequest(
+                request_id=number, order_no=number, amount_fen=1, purpose=money.PURPOSE_PHARMACY_PURCHASE
+            )
+            told = (await his.Debit(request, timeout=30)).transaction
+            assert told.state == api.TRANSACTION_STATE_APPROVED, told
+
+        async def commit() -> None:
+            bare.one()
+
+        steps = {"Debit": ours, "of which ReadCard": read, "one durable commit": commit, "one bare gRPC call": echo}
+        times = await _in_turn(rounds, steps)
+    bare.close()
+    floor = commits * times["one durable commit"].median_ms + calls * times["one bare gRPC call"].median_ms
+    money_ms = times["Debit"].median_ms - times["of which ReadCard"].median_ms
+    shown = (*times.values(), Figure(f"floor: {commits} commits + {calls} calls", floor, floor, floor))
+    return Result(f"{line} (less ReadCard)", shown, money_ms / floor, 1.5)
+
+
+class _BareCommits:
+    """One row of a debit's size, durable, with the settings of the journal and nothing of ours."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = apsw.Connection(str(path))
+        for pragma in ("synchronous=EXTRA", "locking_mode=EXCLUSIVE", "journal_mode=WAL"):
+            self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        self._connection.execute("CREATE TABLE row(number INTEGER PRIMARY KEY, content BLOB)")
+
+    def one(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.execute("INSERT INTO row(content) VALUES(?)", (_PAYLOAD,))
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+# --- what every line shares -------------------------------------------------------------------------------------
+
+
+async def _in_turn(rounds: int, steps: dict[str, Step]) -> dict[str, Figure]:
+    taken: dict[str, list[float]] = {name: [] for name in steps}
+    gc.disable()
+    try:
+        for number in range(rounds + _WARM_UP):
+            for name, step in steps.items():
+                begun = time.perf_counter()
+                await step()
+                if number >= _WARM_UP:
+                    taken[name].append((time.perf_counter() - begun) * 1000)
+    finally:
+        gc.enable()
+    return {name: Figure(name, min(ms), statistics.median(ms), max(ms)) for name, ms in taken.items()}
+
+
+@contextlib.asynccontextmanager
+async def _his(province: Province) -> AsyncIterator[Any]:
+    async with grpc.aio.insecure_channel(f"unix:{province.his_socket}") as channel:
+        his = TerminalServiceStub(channel)
+        async with asyncio.timeout(30):
+            while not (await his.GetTerminal(api.GetTerminalRequest(), wait_for_ready=True)).ready:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        yield his
+
+
+@contextlib.asynccontextmanager
+async def _echo(folder: Path) -> AsyncIterator[Step]:
+    """A bare grpcio server in a process of its own, and one call to it."""
+    address = f"unix:{folder / 'echo.sock'}"
+    process = multiprocessing.get_context("spawn").Process(target=_serve_echo, args=(address,), daemon=True)
+    process.start()
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            call: Any = channel.unary_unary(_ECHO)
+            await call(_PAYLOAD, wait_for_ready=True, timeout=30)
+
+            async def one() -> None:
+                await call(_PAYLOAD)
+
+            yield one
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve_echo(address: str) -> None:
+    async def serve() -> None:
+        async def echo(request: bytes, context: Any) -> bytes:
+            return request
+
+        server = grpc.aio.server()
+        handler: Any = grpc.unary_unary_rpc_method_handler(echo)
+        service, method = _ECHO.strip("/").split("/")
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        server.add_insecure_port(address)
+        await server.start()
+        await server.wait_for_termination()
+
+    asyncio.run(serve())
+
+
+def _print(results: list[Result]) -> None:
+    if output.wants_json():
+        output.echo_json([asdict(result) for result in results])
+        return
+    for result in results:
+        click.echo(result.line)
+        click.echo(f"  {'':32} {'min':>9} {'median':>9} {'max':>9}  ms")
+        for figure in result.figures:
+            click.echo(f"  {figure.name:32} {figure.min_ms:9.3f} {figure.median_ms:9.3f} {figure.max_ms:9.3f}")
+        word = output.choose("目标", "goal")
+        click.echo(f"  {output.choose('比值', 'ratio'):32} {result.ratio:9.2f}  ({word} ≤ {result.goal})")
