@@ -15,11 +15,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+import grpc
 import grpc.aio
 import msgspec
 
 from yikatong.api.citycore.v1.citycore_pb2_grpc import CityCoreServiceStub
 from yikatong.api.operations.v1.operations_pb2_grpc import ClearingServiceStub
+from yikatong.api.terminal.v1 import terminal_pb2
+from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
@@ -325,14 +328,25 @@ class Province:
         return channel
 
     def _wait_for(self, name: str) -> None:
-        """Until the process listens; raises with the end of its log where it does not."""
-        sign = {"gateway": self.folder / "gateway.port", "city": self.folder / "city.port", "daemon": self.his_socket}
+        """Until the process serves; raises with the end of its log where it does not."""
+        serves = self._daemon_is_ready if name == "daemon" else (self.folder / f"{name}.port").exists
         deadline = time.monotonic() + _STARTED_WITHIN_S
-        while not sign[name].exists():
+        while not serves():
             if self._processes[name].poll() is not None or time.monotonic() > deadline:
                 log = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
                 raise YikatongError(Reason.INTERNAL, f"the {name} did not start: {log[-1500:]}")
             time.sleep(0.02)
+
+    def _daemon_is_ready(self) -> bool:
+        """Whether the terminal has signed in and takes debits."""
+        if not self.his_socket.exists():
+            return False
+        with grpc.insecure_channel(f"unix:{self.his_socket}") as channel:
+            try:
+                told = TerminalServiceStub(channel).GetTerminal(terminal_pb2.GetTerminalRequest(), timeout=2)
+            except grpc.RpcError:
+                return False  # the socket is a dead daemon's, or not served yet
+            return bool(told.ready)
 
 
 def _paths(identity: Identity) -> dict[str, str]:
