@@ -10,6 +10,7 @@ packages=(
   pcscd vsmartcard-vpcd pcsc-tools opensc                              # the real PC/SC daemon, a virtual reader, examiners
   util-linux                                                           # unshare: a PC/SC daemon of the demo's own
   debootstrap iproute2                                                 # the system tests' throw-away Debian
+  spin                                                                 # the model checker of tests/simulation/model
 )
 lock=deploy/lock
 
@@ -30,14 +31,30 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+python=${PYTHON:-python3}
+"$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
+  echo "setup: 需要带 venv 的 Python 3.11 或更新版本 / Python 3.11 or newer with venv is needed (apt-get install python3-venv)" >&2
+  exit 1
+}
+
+# pyscard is compiled. Where that can't be done yet, everything else is installed, and the demo uses a reader in process.
+needed=$lock/development.txt
+if ! { command -v swig && command -v gcc && pkg-config --exists libpcsclite; } >/dev/null 2>&1; then
+  echo "setup: 暂不安装 PC/SC 支持 / going on without PC/SC (pyscard can't be compiled here yet)" >&2
+  needed=$(mktemp)
+  trap 'rm -f "$needed"' EXIT
+  awk '/^[^ ]/ { skip = /^pyscard==/ } !skip' "$lock/development.txt" >"$needed"
+fi
+
 stamp=.venv/.setup
-wanted=$(cat "$lock/build.txt" "$lock/development.txt" pyproject.toml | sha256sum)
+wanted=$(cat "$lock/build.txt" "$needed" pyproject.toml | sha256sum)
 if [ "$(cat $stamp 2>/dev/null)" != "$wanted" ]; then
   echo "setup: virtual environment in .venv"
   rm -f $stamp
-  [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
-  .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$lock/build.txt"
-  .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --require-hashes -r "$lock/development.txt"
-  .venv/bin/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+  [ -x .venv/bin/python ] || "$python" -m venv .venv
+  pip() { .venv/bin/python -m pip install -q --disable-pip-version-check --root-user-action=ignore "$@"; }
+  pip --require-hashes -r "$lock/build.txt"
+  pip --no-build-isolation --require-hashes -r "$needed"
+  pip --no-build-isolation --no-deps -e .
   echo "$wanted" >$stamp
 fi
