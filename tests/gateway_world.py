@@ -144,7 +144,7 @@ class Process:
 
     async def logged(self, text: str) -> None:
         """Waits until the process has said so."""
-        while text not in self.log.read_text():  # noqa: ASYNC110 - another process says it, no event of ours
+        while text not in self.log.read_text():
             await asyncio.sleep(0.02)
 
 
@@ -165,7 +165,7 @@ class World:
         draft.replace(self.faults_file)
 
     def channel(self, port: int, name: str = TERMINAL, identity: Identity | None = None) -> GatewayChannel:
-        channel = GatewayChannel(f"localhost:{port}", identity or self.ca.client(name))
+        channel = GatewayChannel.connect(f"localhost:{port}", identity or self.ca.client(name))
         self.channels.append(channel)
         return channel
 

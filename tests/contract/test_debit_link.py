@@ -51,7 +51,7 @@ async def far(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
         return
     async with world() as province:
         identity = province.ca.client("gateway")
-        client = CityClient(f"localhost:{province.city_port}", identity, server_name="", call_s=5.0)
+        client = CityClient.connect(f"localhost:{province.city_port}", identity, server_name="", call_s=5.0)
         yield client
         await client.close()
 

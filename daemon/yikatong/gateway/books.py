@@ -16,7 +16,7 @@ from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.registry import Registry
 from yikatong.ledger import report
 from yikatong.ledger.report import Finding, Totals
-from yikatong.runtime.store import Store
+from yikatong.runtime.store import DurableStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class CityBooks:
 class Books:
     """Reads the gateway's own database, and asks the cities that have their own."""
 
-    def __init__(self, store: Store, registry: Registry, remote: Mapping[Region, CityClient]) -> None:
+    def __init__(self, store: DurableStore, registry: Registry, remote: Mapping[Region, CityClient]) -> None:
         self._store = store
         self._registry = registry
         self._remote = remote

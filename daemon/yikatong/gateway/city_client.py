@@ -34,14 +34,18 @@ _LIST_S = 10.0
 class CityClient:
     """LedgerLink over mTLS. Whatever goes wrong with a money call teaches nothing: LinkDown."""
 
-    def __init__(self, address: str, identity: Identity, *, server_name: str, call_s: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, call_s: float) -> None:
+        self._channel = channel
+        self._stub: city_grpc.CityCoreServiceAsyncStub = city_grpc.CityCoreServiceStub(channel)
+        self._call_s = call_s
+
+    @classmethod
+    def connect(cls, address: str, identity: Identity, *, server_name: str, call_s: float) -> CityClient:
         """Connects at the first call. Raises YikatongError CERTIFICATE_INVALID."""
         options: list[tuple[str, Any]] = list(CLIENT_OPTIONS)
         if server_name:
             options.append(("grpc.ssl_target_name_override", server_name))
-        self._channel = grpc.aio.secure_channel(address, identity.channel_credentials(), options=options)
-        self._stub: city_grpc.CityCoreServiceAsyncStub = city_grpc.CityCoreServiceStub(self._channel)
-        self._call_s = call_s
+        return cls(grpc.aio.secure_channel(address, identity.channel_credentials(), options=options), call_s=call_s)
 
     async def account(self, payer: Payer, home_region: Region | None) -> Account:
         request = city.GetAccountRequest(

@@ -103,7 +103,7 @@ async def _clients(config: GatewayConfig, registry: Registry, waits: Waits) -> A
         clients = {}
         for home in remote:
             assert config.city_tls is not None
-            client = CityClient(
+            client = CityClient.connect(
                 home.address,
                 config.city_tls.identity(),
                 server_name=home.server_name,

@@ -21,7 +21,7 @@ from yikatong.ledger.book import Book
 from yikatong.ledger.link import LedgerLink
 from yikatong.runtime import keyfile
 from yikatong.runtime.clock import Clock
-from yikatong.runtime.store import Store, StoreFailed
+from yikatong.runtime.store import DurableStore, OpenStore, Store, StoreFailed
 
 APPLICATION_ID: Final = 0x594B4757  # "YKGW"
 VERSION: Final = 1
@@ -32,7 +32,7 @@ SCHEMA: Final = entries.SCHEMA + route_log.SCHEMA + clearing_book.SCHEMA
 class Partition:
     """The parts; `close` in reverse order of their making."""
 
-    store: Store
+    store: DurableStore
     router: Router
 
     @classmethod
@@ -48,6 +48,7 @@ class Partition:
         clock: Clock,
         waits: Waits,
         accounts: list[seed.SeedAccount],
+        open_store: OpenStore = Store,
     ) -> Partition:
         """Opens the store and the missing accounts; nothing is sent before `router.start`.
 
@@ -55,7 +56,7 @@ class Partition:
         """
         key = keyfile.load_or_create(path.with_suffix(".key"))
         try:
-            store = Store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA)
+            store = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA)
         except StoreFailed as error:
             raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), file=path.name) from error
         book = Book(embedded, keyfile.PersonKey(key))

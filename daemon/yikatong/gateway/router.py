@@ -47,7 +47,7 @@ from yikatong.ledger.book import Book
 from yikatong.ledger.link import LedgerLink
 from yikatong.runtime.clock import Clock, accounting_date
 from yikatong.runtime.leg import CITY_PATIENCE, Backoff, LinkDown, Patience, ask, city_backoff, insist
-from yikatong.runtime.store import Store, StoreFailed
+from yikatong.runtime.store import DurableStore, StoreFailed
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Router:
 
     def __init__(
         self,
-        store: Store,
+        store: DurableStore,
         routing: Routing,
         book: Book,
         links: Mapping[Region, LedgerLink],

@@ -18,7 +18,7 @@ from yikatong.core.values import Region
 from yikatong.ledger.book import Book
 from yikatong.runtime.clock import Clock, accounting_date
 from yikatong.runtime.leg import DebitLink
-from yikatong.runtime.store import Store
+from yikatong.runtime.store import DurableStore
 
 
 class LedgerLink(DebitLink, Protocol):
@@ -31,7 +31,7 @@ class LedgerLink(DebitLink, Protocol):
 class BookLink:
     """DebitLink over a book and its store. Raises StoreFailed where a commit failed: its owner leaves the service."""
 
-    def __init__(self, store: Store, book: Book, clock: Clock) -> None:
+    def __init__(self, store: DurableStore, book: Book, clock: Clock) -> None:
         self._store = store
         self._book = book
         self._clock = clock

@@ -10,7 +10,7 @@ from yikatong.ledger.link import LedgerLink
 from yikatong.ledger.report import list_entries
 from yikatong.runtime import wire
 from yikatong.runtime.edge import Context
-from yikatong.runtime.store import Store
+from yikatong.runtime.store import DurableStore
 
 _PAGE_MAX = 1000
 
@@ -18,7 +18,7 @@ _PAGE_MAX = 1000
 class CityCore(city_grpc.CityCoreServiceServicer):
     """The service over a ledger. `store` is the ledger's own, for lists."""
 
-    def __init__(self, link: LedgerLink, store: Store) -> None:
+    def __init__(self, link: LedgerLink, store: DurableStore) -> None:
         self._link = link
         self._store = store
 

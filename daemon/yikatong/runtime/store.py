@@ -10,10 +10,11 @@ import asyncio
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import apsw
 
@@ -31,6 +32,26 @@ class StoreFailed(Exception):
 
 class NotOurFile(StoreFailed):
     """The file belongs to another program, or to a newer version of this one: it is refused, never migrated back."""
+
+
+class DurableStore(Protocol):
+    """What the owner of a store needs: it says what is to be done in one transaction, and waits until it is durable."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a commit's outcome is unknown; then nothing more is done with this store."""
+
+    async def commit(self, job: Job[T]) -> T:
+        """Runs `job` in a transaction and returns once that is durable. Raises StoreFailed, or what `job` raises."""
+
+    async def close(self) -> None:
+        """Finishes what is queued, then closes the file. May be called twice."""
+
+
+class OpenStore(Protocol):
+    """How a store is opened or created; `Store` is one way. Raises StoreFailed, NotOurFile."""
+
+    def __call__(self, path: Path, *, application_id: int, version: int, schema: str) -> DurableStore: ...
 
 
 class Store:
@@ -86,7 +107,7 @@ class Store:
 
     def _work(self, opened: Future[None], application_id: int, version: int, schema: str) -> None:
         try:
-            connection = _open(self.path, application_id, version, schema)
+            connection = open_file(self.path, application_id, version, schema)
         except (apsw.Error, OSError) as error:
             opened.set_exception(StoreFailed(f"can't open the store {self.path.name}: {type(error).__name__}"))
             return
@@ -112,23 +133,10 @@ class Store:
         connection.close()
 
     def _run(self, connection: apsw.Connection, batch: list[tuple[Future[Any], Job[Any]]]) -> None:
-        done: list[tuple[Future[Any], Any]] = []
-        refused: list[tuple[Future[Any], BaseException]] = []
         try:
             if self._failure is not None:
                 raise StoreFailed("the store has failed before") from self._failure
-            connection.execute("BEGIN IMMEDIATE")
-            for slip, job in batch:
-                connection.execute("SAVEPOINT job")
-                try:
-                    done.append((slip, job(connection)))
-                except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
-                    raise  # the disk's failure, not the job's
-                except Exception as error:  # noqa: BLE001 - it belongs to the job's caller, whatever it is
-                    connection.execute("ROLLBACK TO job")
-                    refused.append((slip, error))
-                connection.execute("RELEASE job")
-            connection.execute("COMMIT")
+            outcomes = carry_out(connection, [job for _, job in batch])
         except BaseException as error:  # noqa: BLE001 - whatever it was, the outcome of this batch is unknown
             self._failure = error
             for slip, _ in batch:
@@ -136,13 +144,40 @@ class Store:
                 failure.__cause__ = error
                 slip.set_exception(failure)
             return
-        for slip, result in done:
-            slip.set_result(result)
-        for slip, reason in refused:
-            slip.set_exception(reason)
+        for (slip, _), outcome in zip(batch, outcomes, strict=True):
+            if outcome.refusal is None:
+                slip.set_result(outcome.result)
+            else:
+                slip.set_exception(outcome.refusal)
 
 
-def _open(path: Path, application_id: int, version: int, schema: str) -> apsw.Connection:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a job returned, or raised (`refusal`); then it alone was undone."""
+
+    result: Any = None
+    refusal: Exception | None = None
+
+
+def carry_out(connection: apsw.Connection, jobs: Sequence[Job[Any]]) -> list[Outcome]:
+    """All jobs in one transaction, durable on return. What the disk or the commit raises leaves all of them unknown."""
+    outcomes = []
+    connection.execute("BEGIN IMMEDIATE")
+    for job in jobs:
+        connection.execute("SAVEPOINT job")
+        try:
+            outcomes.append(Outcome(job(connection)))
+        except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
+            raise  # the disk's failure, not the job's
+        except Exception as error:  # noqa: BLE001 - it belongs to the job's caller, whatever it is
+            connection.execute("ROLLBACK TO job")
+            outcomes.append(Outcome(refusal=error))
+        connection.execute("RELEASE job")
+    connection.execute("COMMIT")
+    return outcomes
+
+
+def open_file(path: Path, application_id: int, version: int, schema: str) -> apsw.Connection:
     """Opens with the settings of the design, in their order, and reads each one back."""
     fresh = not path.exists()
     if fresh:  # the write-ahead log gets the mode of its file

@@ -39,12 +39,16 @@ Answer = TypeVar("Answer")
 class GatewayChannel:
     """One channel to the gateway. `reachable` is what is known without sending anything."""
 
-    def __init__(self, address: str, identity: Identity, *, server_name: str = "") -> None:
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+
+    @classmethod
+    def connect(cls, address: str, identity: Identity, *, server_name: str = "") -> GatewayChannel:
         """Raises YikatongError CERTIFICATE_INVALID where the certificate files can't be read."""
         options: list[tuple[str, Any]] = list(CLIENT_OPTIONS)
         if server_name:
             options.append(("grpc.ssl_target_name_override", server_name))
-        self.channel = grpc.aio.secure_channel(address, identity.channel_credentials(), options=options)
+        return cls(grpc.aio.secure_channel(address, identity.channel_credentials(), options=options))
 
     @property
     def reachable(self) -> bool:

@@ -17,7 +17,7 @@ from yikatong.core.bill import Bill
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.terminal_table import UNRESOLVED, State
 from yikatong.core.transaction import Transaction
-from yikatong.runtime.store import Job, Store, StoreFailed
+from yikatong.runtime.store import Job, OpenStore, Store, StoreFailed
 from yikatong.terminal.chain import GENESIS, link
 from yikatong.terminal.proof import Proof
 from yikatong.terminal.vault import Vault
@@ -61,11 +61,11 @@ class Head:
 class Journal:
     """Opens, proves and appends. Raises YikatongError JOURNAL_UNAVAILABLE where the file can't be trusted or used."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, open_store: OpenStore = Store) -> None:
         key_path = path.with_suffix(".key")
         self.vault = Vault.open(key_path, may_create=not path.exists())
         try:
-            self._store = Store(path, application_id=APPLICATION_ID, version=VERSION, schema=_SCHEMA)
+            self._store = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=_SCHEMA)
         except StoreFailed as error:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error)) from error
         self.path = path

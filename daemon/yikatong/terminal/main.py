@@ -101,7 +101,7 @@ async def _assemble(
         journal = Journal(config.journal)
         stack.push_async_callback(journal.close)
         await journal.prove()
-        gateway = GatewayChannel(
+        gateway = GatewayChannel.connect(
             config.gateway.address, config.gateway.identity, server_name=config.gateway.server_name
         )
         stack.push_async_callback(gateway.close)

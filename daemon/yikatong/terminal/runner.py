@@ -59,6 +59,14 @@ UNRESOLVED_MAX: Final = 20
 _WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
 
 
+def uuid7(clock: Clock) -> str:
+    """UUID version 7 (RFC 9562): milliseconds, then randomness; sorts by time, unique without asking anybody."""
+    millis = int(clock.now().timestamp() * 1000) & (2**48 - 1)
+    random = uuid.uuid4().int
+    value = (millis << 80) | (0x7 << 76) | ((random >> 64 & 0xFFF) << 64) | (0b10 << 62) | (random & (2**62 - 1))
+    return str(uuid.UUID(int=value))
+
+
 @dataclass(eq=False)
 class Live:
     """A transaction that is being worked on. `changed` is set and replaced at every change of `row`."""
@@ -107,9 +115,11 @@ class Runner:
         leave: Callable[[Reason], None],
         limits: Limits = DEFAULT_LIMITS,
         self_test: bool = False,
+        new_id: Callable[[Clock], str] = uuid7,
     ) -> None:
         self._journal, self._link, self._session, self._desk = journal, link, session, desk
         self._hub, self._clock, self._leave, self._limits, self._self_test = hub, clock, leave, limits, self_test
+        self._new_id = new_id
         self._live: dict[TransactionId, Live] = {}
         self._failed = False
 
@@ -201,7 +211,7 @@ class Runner:
     def _begin(self, request: Transaction, bill: Bill) -> Live:
         row = replace(
             request,
-            transaction_id=TransactionId(_uuid7(self._clock)),
+            transaction_id=TransactionId(self._new_id(self._clock)),
             self_test=self._self_test,
             created_at=self._clock.now().isoformat(),
             created_boot_ms=self._clock.boot_ms(),
@@ -577,11 +587,3 @@ def _canonical_line(row: Transaction, clock: Clock) -> None:
         self_test=row.self_test,
         duration_ms=clock.boot_ms() - row.created_boot_ms if row.boot_id == clock.boot_id else -1,
     )
-
-
-def _uuid7(clock: Clock) -> str:
-    """UUID version 7 (RFC 9562): milliseconds, then randomness; sorts by time, unique without asking anybody."""
-    millis = int(clock.now().timestamp() * 1000) & (2**48 - 1)
-    random = uuid.uuid4().int
-    value = (millis << 80) | (0x7 << 76) | ((random >> 64 & 0xFFF) << 64) | (0b10 << 62) | (random & (2**62 - 1))
-    return str(uuid.UUID(int=value))
