@@ -61,15 +61,18 @@ class Store:
     raises is undone alone and its exception reaches its caller.
     """
 
-    def __init__(self, path: Path, *, application_id: int, version: int, schema: str) -> None:
-        """Opens or creates the file. Raises StoreFailed, NotOurFile."""
+    def __init__(self, path: Path, *, application_id: int, version: int, schema: str, vfs: str = "") -> None:
+        """Opens or creates the file. Raises StoreFailed, NotOurFile.
+
+        `vfs`: name of a registered SQLite file system that keeps the files and their names; "" is the machine's.
+        """
         self.path = path
         self._queue: queue.Queue[tuple[Future[Any], Job[Any]] | None] = queue.Queue(_DEPTH_MAX)
         self._failure: BaseException | None = None
         opened: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._work,
-            args=(opened, application_id, version, schema),
+            args=(opened, application_id, version, schema, vfs),
             name=f"store-{path.name}",
             daemon=True,
         )
@@ -105,9 +108,9 @@ class Store:
 
     # --- everything below runs in the store's own thread ----------------------------------------------------------
 
-    def _work(self, opened: Future[None], application_id: int, version: int, schema: str) -> None:
+    def _work(self, opened: Future[None], application_id: int, version: int, schema: str, vfs: str) -> None:
         try:
-            connection = open_file(self.path, application_id, version, schema)
+            connection = open_file(self.path, application_id, version, schema, vfs)
         except (apsw.Error, OSError) as error:
             opened.set_exception(StoreFailed(f"can't open the store {self.path.name}: {type(error).__name__}"))
             return
@@ -177,12 +180,12 @@ def carry_out(connection: apsw.Connection, jobs: Sequence[Job[Any]]) -> list[Out
     return outcomes
 
 
-def open_file(path: Path, application_id: int, version: int, schema: str) -> apsw.Connection:
+def open_file(path: Path, application_id: int, version: int, schema: str, vfs: str = "") -> apsw.Connection:
     """Opens with the settings of the design, in their order, and reads each one back."""
-    fresh = not path.exists()
+    fresh = not vfs and not path.exists()  # a file system of our own makes its names by itself
     if fresh:  # the write-ahead log gets the mode of its file
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    connection = apsw.Connection(str(path))
+    connection = apsw.Connection(str(path), vfs=vfs or None)
     connection.set_busy_timeout(0)
 
     def pragma(name: str, value: str | int | None = None) -> Any:
