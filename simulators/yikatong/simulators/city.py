@@ -65,6 +65,7 @@ FAULTS: Final = {
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 _SLOW_S: Final = 3.0
+_STREAMS_MAX: Final = 4096
 
 
 class CityConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -210,7 +211,9 @@ async def _start(config: CityConfig, core: CityCore) -> tuple[grpc.aio.Server, i
         if peer_name(context) != config.gateway_name:
             raise YikatongError(Reason.NOT_ALLOWED, "only the gateway may call", method=method)
 
-    server = grpc.aio.server(interceptors=[Edge(admit)], options=SERVER_OPTIONS)
+    # One caller brings everybody's debits: the limit on streams is for many small callers.
+    options = {**dict(SERVER_OPTIONS), "grpc.max_concurrent_streams": _STREAMS_MAX}
+    server = grpc.aio.server(interceptors=[Edge(admit)], options=list(options.items()))
     citycore_pb2_grpc.add_CityCoreServiceServicer_to_server(core, server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
