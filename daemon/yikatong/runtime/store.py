@@ -192,8 +192,9 @@ def open_file(path: Path, application_id: int, version: int, schema: str, vfs: s
         row = connection.execute(f"PRAGMA {name}" + ("" if value is None else f"={value}")).fetchone()
         return row[0] if row else None
 
+    # First of all, for it alone reads nothing: one process, one connection, and so no shared-memory file.
+    pragma("locking_mode", "EXCLUSIVE")
     pragma("synchronous", "EXTRA")  # before WAL: the other order loses acknowledged rows
-    pragma("locking_mode", "EXCLUSIVE")  # one process, one connection, no shared-memory file
     if pragma("journal_mode", "WAL") != "wal":
         raise StoreFailed("the store can't use a write-ahead log here")
     pragma("foreign_keys", "ON")
