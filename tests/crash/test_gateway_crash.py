@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 from collections.abc import AsyncIterator
 
@@ -169,3 +170,29 @@ async def test_both_die_at_once(province: World) -> None:
         assert isinstance(await undone(link, debit), Reversed)
         assert await balance(link) == Fen(BALANCE_FEN)
         await proven(province, port, owed_fen=0)
+
+
+async def test_a_full_disk_ends_the_service_and_nothing_moves_twice(province: World) -> None:
+    """A commit that failed is unknown: the gateway says nothing about money, leaves, and reads its file anew."""
+    debits = [order(2, amount_fen=100) for _ in range(400)]
+    reached: list[DebitOrder] = []
+    async with running(province) as (gateway, port):
+        link = await province.signed_in(port)
+        assert gateway.running is not None
+        size = (province.folder / "gateway" / "gateway.db-wal").stat().st_size
+        resource.prlimit(gateway.running.pid, resource.RLIMIT_FSIZE, (size + 64_000, size + 64_000))
+        for debit in debits:
+            reached.append(debit)
+            try:
+                answer = await link.debit(debit, attempt=1, ttl_ms=30_000)
+            except LinkDown:
+                break
+            assert isinstance(answer, Posted)
+        assert await gateway.running.wait() == 1, "started again by the service manager"
+        assert len(reached) < len(debits)
+    async with running(province) as (_, port):
+        link = province.link(port)
+        assert isinstance(await undone(link, reached[-1]), Reversed | Tombstoned)
+        account = await link.account(payer(2), None)
+        assert account.balance == Fen(BALANCE_FEN - 100 * (len(reached) - 1))
+        await province.books(port)
