@@ -110,6 +110,25 @@ async def test_the_gateway_dies_after_the_city_posted_and_the_terminal_asks_agai
         await proven(province, port, owed_fen=3_650)
 
 
+async def test_a_restarted_gateway_asks_the_city_by_itself(province: World) -> None:
+    """G1 is durable: after the restart the gateway enquires, and books what the city has posted."""
+    debit = order(FAR_PERSON)
+    async with running(province) as (gateway, port):
+        link = await province.signed_in(port)
+        province.fault("silent")
+        waiting = asyncio.create_task(link.debit(debit, attempt=1, ttl_ms=30_000))
+        await province.city.logged(POINTS["silent"])
+        await gateway.end(signal.SIGKILL)
+        with pytest.raises(LinkDown):
+            await waiting
+    province.fault("down")
+    async with running(province) as (gateway, port):
+        province.fault()
+        await gateway.logged('"answer": "Posted"')
+        assert isinstance(await province.link(port).enquire(debit), Posted)
+        await proven(province, port, owed_fen=3_650)
+
+
 async def test_a_promised_reversal_is_kept_by_a_gateway_that_died(province: World) -> None:
     """G3 is durable: after the restart the gateway insists by itself, no terminal asks."""
     debit = order(FAR_PERSON)

@@ -244,6 +244,36 @@ async def test_an_answer_about_another_amount_is_not_believed(province: World) -
         assert await balance(link, FAR_PERSON) == Fen(BALANCE_FEN)
 
 
+async def test_a_confirmation_that_the_city_did_not_acknowledge_is_sent_again(province: World) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        debit = order(FAR_PERSON)
+        assert isinstance(await link.debit(debit, attempt=1, ttl_ms=TTL), Posted)
+        province.fault("down")
+        assert await link.confirm(debit) == Undecided()
+        province.fault()
+        assert await link.confirm(debit) == Confirmed()
+
+
+@pytest.mark.parametrize("person", [FAR_PERSON, NEAR_PERSON, 99])
+async def test_a_confirmation_of_what_nobody_saw_confirms_nothing(province: World, person: int) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        debit = order(person)
+        assert await link.confirm(debit) == Undecided()
+        assert await link.enquire(debit) == NotFound()
+
+
+async def test_a_reversal_for_somebody_whom_no_city_knows_is_kept_by_the_gateway(province: World) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        debit = order(99)
+        tombstone = await link.reverse(debit, ReversalCause.RECOVERY)
+        assert tombstone == Tombstoned(f"gateway-{debit.transaction_id}")
+        assert await link.debit(debit, attempt=1, ttl_ms=TTL) == AlreadyReversed()
+        assert await link.reverse(debit, ReversalCause.RECOVERY) == tombstone
+
+
 async def test_a_city_under_maintenance_declines_for_good(province: World) -> None:
     async with province.gateway() as port:
         link = await province.signed_in(port)
