@@ -5,7 +5,7 @@ Every record is one durable commit. What `record` has returned from is on the di
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -43,6 +43,10 @@ CREATE TABLE self_test(run_id TEXT PRIMARY KEY, started_at TEXT NOT NULL, conten
 """
 
 T = TypeVar("T")
+
+_BY_ORDER: Final = (
+    "order_no=? AND order_part=? ORDER BY state IN ('DECLINED','REVERSED','ABORTED'), number DESC LIMIT 1"
+)
 
 _ROW = msgspec.json.Decoder(Transaction)
 _BILL = msgspec.json.Decoder(Bill)
@@ -125,11 +129,20 @@ class Journal:
 
     async def by_order(self, order_no: str, order_part: str) -> Transaction | None:
         """The debit of the order that counts: the one that may have moved money, else the newest."""
-        return await self._one(
-            "order_no=? AND order_part=? ORDER BY state IN ('DECLINED','REVERSED','ABORTED'), number DESC LIMIT 1",
-            order_no,
-            order_part,
-        )
+        return await self._one(_BY_ORDER, order_no, order_part)
+
+    async def known(
+        self, request_id: str, order_no: str, order_part: str
+    ) -> tuple[Transaction | None, Transaction | None]:
+        """What `by_request` and `by_order` say, in one look."""
+
+        def job(connection: apsw.Connection) -> tuple[Transaction | None, Transaction | None]:
+            return (
+                next(_rows(connection, "request_id=?", request_id), None),
+                next(_rows(connection, _BY_ORDER, order_no, order_part), None),
+            )
+
+        return await self._read(job)
 
     async def unresolved(self) -> Sequence[Transaction]:
         """Rows that still need work, oldest first: open outcomes, and confirmations not yet acknowledged."""
@@ -220,12 +233,7 @@ class Journal:
         return rows[0] if rows else None
 
     async def _many(self, where: str, *parameters: str | int) -> Sequence[Transaction]:
-        query = f"SELECT content FROM txn WHERE {where}"  # noqa: S608 - the callers above pass constants
-
-        def job(connection: apsw.Connection) -> Sequence[Transaction]:
-            return [_ROW.decode(row[0]) for row in connection.execute(query, parameters)]
-
-        return await self._read(job)
+        return await self._read(lambda connection: list(_rows(connection, where, *parameters)))
 
     async def _read(self, job: Job[T]) -> T:
         """A journal that can't be read says nothing about what has moved: the outcome is open, not "not moved"."""
@@ -233,6 +241,12 @@ class Journal:
             return await self._store.commit(job)
         except StoreFailed as error:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error), outcome=Moved.PENDING.value) from error
+
+
+def _rows(connection: apsw.Connection, where: str, *parameters: str | int) -> Iterator[Transaction]:
+    query = f"SELECT content FROM txn WHERE {where}"  # noqa: S608 - the journal's own constants
+    for (content,) in connection.execute(query, parameters):
+        yield _ROW.decode(content)
 
 
 def _bump(connection: apsw.Connection, counter: str) -> int:

@@ -133,13 +133,16 @@ class Runner:
         """
         live = self._known_live(request)
         if live is None:
-            if (known := await self._journal.by_request(request.request_id)) is not None:
+            known, other = await self._journal.known(request.request_id, request.order_no, request.order_part)
+            if known is not None:
                 _same_request(known, request)
                 live = self._live.get(known.transaction_id)
                 if live is None:
                     return known
             # Another caller may have come with the same request while we looked.
             elif (live := self._known_live(request)) is None:
+                if other is not None and other.state not in _WITHOUT_MONEY:
+                    raise _order_taken(self.snapshot(other))
                 live = self._begin(request, bill)
                 self._spawn(live, "prepare", self._prepare(live, wait_ms))
         return await self._wait(live, patience_s)
@@ -225,7 +228,6 @@ class Runner:
         """Everything that can be refused before money is asked for, then the card, then go."""
         try:
             self._require_no_twin(live)
-            await self._require_free_order(live.row)
             self._require_able()
             granted = self._session.require()
             identity = await self._desk.identify(wait_ms=wait_ms, stage=lambda stage: self._stage(live, stage))
@@ -260,11 +262,6 @@ class Runner:
             same = (other.row.order_no, other.row.order_part) == (live.row.order_no, live.row.order_part)
             if other is not live and same and other.row.state not in _WITHOUT_MONEY:
                 raise _order_taken(other.row)
-
-    async def _require_free_order(self, row: Transaction) -> None:
-        other = await self._journal.by_order(row.order_no, row.order_part)
-        if other is not None and other.state not in _WITHOUT_MONEY:
-            raise _order_taken(self.snapshot(other))
 
     def _require_able(self) -> None:
         if self._failed or self._journal.failed:
@@ -332,6 +329,8 @@ class Runner:
 
     def _carry_out(self, live: Live, decided: Step, before: Transaction) -> None:
         row = live.row
+        live.changed.set()  # first: who waits is answered before anything else is begun
+        live.changed = asyncio.Event()
         for effect in decided.effects:
             match effect:
                 case Effect.SEND_DEBIT:
@@ -364,9 +363,7 @@ class Runner:
             self._hub.tell(row)
             if row.state in FINAL and before.state not in FINAL:
                 self._stage(live, Stage.DONE)
-                _canonical_line(row, self._clock)
-        live.changed.set()
-        live.changed = asyncio.Event()
+                asyncio.get_running_loop().call_soon(_canonical_line, row, self._clock)
         if row.state is State.ABORTED:
             self._drop(live, "prepare")
         confirming = row.state is State.APPROVED and not row.confirm_acknowledged
