@@ -73,6 +73,23 @@ PIN_RELOAD_CHALLENGE: Final = ("0084000008", "A1A2A3A4A5A6A7A89000")
 PIN_RELOAD: Final = ("842400010CD4B27BEB5115AA047542A73E", "9000")
 """§10.5, after external authentication with the PUK."""
 
+PSAM_AUTHENTICATION: Final = (
+    ("card", "0084000008", "A1A2A3A4A5A6A7A89000"),
+    ("PSAM", "00A4000002DF01", None),
+    ("PSAM", "BFDE470A1899992501010000013939303030317378A1A2A3A4A5A6A7A8", "9000"),
+    ("PSAM", "80FA000008B1B2B3B4B5B6B7B8", "6108"),
+    ("PSAM", "00C0000008", "9650817D715E2C409000"),
+    ("card", "0082000A109650817D715E2C40B1B2B3B4B5B6B7B8", "9000"),
+)
+"""§10.6: to whom, command, answer. It leaves the length of the PSAM's FCI open (`61xx`): that answer is not compared.
+
+Its cryptogram is §10.3's, under the card's key itself: the factors are sent, and change nothing."""
+
+LOAD_SELECT: Final = ("00A4040006D15600000503", None)
+LOAD: Final = ("B02800010B01000003E8370000000001", "6110")
+LOAD_RESPONSE: Final = "00C0000010"
+"""§10.7: the PIN in between and the answer's 16 bytes are left open, but for the fields that they are."""
+
 LOG: Final = (
     ("00A4040006D15600000503", None),
     ("00A4000002EF08", "9000"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support import exchanges
-from tests.support.cards import WrittenLink, pin
+from tests.support.cards import DirectLink, WrittenLink, pin
+from tests.support.psam import PsamAuthenticator
 from yikatong.core.card import CardAlgorithm
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.card import SocialSecurityCard
 from yikatong.simulators.card.card import SimulatedCard
 from yikatong.simulators.card.cryptography import encrypt, session_key
 from yikatong.simulators.card.personalisation import CardData
+from yikatong.simulators.card.port import PretendCard
+from yikatong.simulators.card.psam import SimulatedPsam
 from yikatong.simulators.card.security import PUK
 
 SAMPLE = CardData(
@@ -30,13 +35,14 @@ GATED = CardData(
     card_number="T0000001X",
     issuing_region="990001",
     serial=bytes.fromhex("01000001"),
+    manufacturer=bytes.fromhex("9999"),
     identification_mac=bytes.fromhex("4E8CE1CA"),
     version="3.00",
     gated=True,
 )
 
 
-def _replay(card: SimulatedCard, exchange: tuple[tuple[str, str | None], ...]) -> None:
+def _replay(card: PretendCard, exchange: tuple[tuple[str, str | None], ...]) -> None:
     for command, expected in exchange:
         answer = card.execute(bytes.fromhex(command))
         assert expected is None or answer.hex().upper() == expected, command
@@ -66,6 +72,15 @@ def test_the_simulated_card_replays_authentication() -> None:
     _replay(_card(GATED, challenges=("B1B2B3B4B5B6B7B8", "A1A2A3A4A5A6A7A8")), exchanges.AUTHENTICATION)
 
 
+def test_the_simulated_card_and_psam_replay_authentication_together() -> None:
+    card, psam = _card(GATED, challenges=("A1A2A3A4A5A6A7A8",)), SimulatedPsam()
+    psam.power_on()
+    _replay(card, (*exchanges.ENTRY, ("00B2072C0B", "6982")))
+    for chip, command, expected in exchanges.PSAM_AUTHENTICATION:
+        _replay({"card": card, "PSAM": psam}[chip], ((command, expected),))
+    _replay(card, (("00B2072C0B", "07095430303030303031589000"),))
+
+
 def test_the_simulated_card_replays_a_pin_reload() -> None:
     card = _card(challenges=("0102030405060708", "A1A2A3A4A5A6A7A8"))
     _replay(card, exchanges.ENTRY)
@@ -80,12 +95,11 @@ def test_the_simulated_card_replays_a_pin_reload() -> None:
 def test_the_simulated_card_begins_a_load_after_the_pin() -> None:
     """§10.7: 16 bytes of balance 4, serial 2, key version, algorithm, random 4, MAC1 4."""
     card = _card(challenges=("0A0B0C0D",))
-    card.execute(bytes.fromhex("00A4040006D15600000503"))
-    begin = bytes.fromhex("B02800010B01000003E8370000000001")
-    assert card.execute(begin) == bytes.fromhex("6982")
-    assert card.execute(bytes.fromhex("0020000003654321")) == b"\x90\x00"
-    assert card.execute(begin) == bytes.fromhex("6110")
-    assert card.execute(bytes.fromhex("00C0000010")) == bytes.fromhex("00002710000101010A0B0C0D000000009000")
+    command, _ = exchanges.LOAD
+    _replay(card, (exchanges.LOAD_SELECT, (command, "6982"), ("0020000003654321", "9000"), exchanges.LOAD))
+    assert card.execute(bytes.fromhex(exchanges.LOAD_RESPONSE)).hex().upper() == (
+        "00002710" + "0001" + "01" + "01" + "0A0B0C0D" + "00000000" + "9000"
+    )
 
 
 def _with_sound_number(exchange: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
@@ -120,6 +134,22 @@ def test_the_driver_meets_the_gate_of_the_written_card() -> None:
         SocialSecurityCard().read_identity(link)
     assert caught.value.reason is Reason.CARD_NEEDS_AUTHENTICATION
     assert caught.value.facts == {"item": "card_number", "sw": "6982"}
+
+
+def test_the_driver_reads_the_gated_card_with_a_psam_as_written() -> None:
+    sound = replace(GATED, social_security_number="110101190000010012")  # the written one is careless: see FREE_READ
+    card = DirectLink(_card(sound, challenges=("A1A2A3A4A5A6A7A8",)))
+    psam = DirectLink(SimulatedPsam())
+    authenticator = PsamAuthenticator(psam, original=lambda: bytes.fromhex("B1B2B3B4B5B6B7B8"))
+    identity = SocialSecurityCard(authenticator=authenticator).read_identity(card)
+    assert identity.card_number.reveal() == "T0000001X"
+    assert identity.name.reveal() == "张测试"
+    written = {
+        chip: [bytes.fromhex(command) for to, command, _ in exchanges.PSAM_AUTHENTICATION if to == chip]
+        for chip in ("card", "PSAM")
+    }
+    assert psam.sent == written["PSAM"]
+    assert [apdu for apdu in card.sent if apdu[1] in {0x84, 0x82}] == written["card"]
 
 
 def test_the_driver_presents_the_pin_as_written() -> None:

@@ -1,4 +1,4 @@
-"""The simulated card: commands in, answers out, over T=0 with its 61xx and 6Cxx.
+"""The simulated card: its commands, files and rights.
 
 Where the facts leave something open the assumption of card-facts §11 holds: 6982 for a gated read, 6Cxx for every Le
 that does not fit (00 too), 6A83 for an absent record, 6A82 for an unknown name, 6D00 for anything else.
@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from yikatong.simulators.card.chip import OK, CardRefusalError, Chip, binary_part, command_data, expected_length
 from yikatong.simulators.card.files import (
     Access,
     CyclicFile,
@@ -19,14 +20,13 @@ from yikatong.simulators.card.files import (
     TransparentFile,
 )
 from yikatong.simulators.card.personalisation import CardData, file_system
-from yikatong.simulators.card.security import CardRefusalError, Security, pin_block
+from yikatong.simulators.card.security import Security, pin_block
 
-_OK: Final = b"\x90\x00"
 _MASTER_FILE: Final = 0x3F00
 _BALANCE: Final = bytes.fromhex("00002710")
 
 
-class SimulatedCard:
+class SimulatedCard(Chip):
     """One chip. Its PIN, counters and files outlive a reset; selection, rights and challenges do not.
 
     `random` makes challenges: a test hands in its own to replay a recorded exchange.
@@ -35,92 +35,52 @@ class SimulatedCard:
     def __init__(
         self, data: CardData, *, pin: str = "123456", random: Callable[[int], bytes] = secrets.token_bytes
     ) -> None:
+        super().__init__()
         self.data = data
         self.security = Security(pin_block(pin))
         self._random = random
         self._directories = file_system(data)
-        self._powered = False
         self._directory: DirectoryFile | None = None
         self._file: ElementaryFile | None = None
-        self._waiting = b""
 
     @property
     def atr(self) -> bytes:
         return self.data.atr
 
-    def power_on(self) -> None:
-        self._powered = True
-        self._forget()
-
-    def power_off(self) -> None:
-        self._powered = False
-
-    def reset(self) -> None:
-        self._forget()
-
-    def execute(self, apdu: bytes) -> bytes:
-        """Without power there is no answer, as with any chip."""
-        if not self._powered:
-            return b""
-        try:
-            return self._dispatch(apdu)
-        except CardRefusalError as refusal:
-            return refusal.status.to_bytes(2, "big")
-
     def _forget(self) -> None:
         self.security.forget()
         self._directory = self._file = None
-        self._waiting = b""
 
     def _dispatch(self, apdu: bytes) -> bytes:
-        if len(apdu) < 4:
-            raise CardRefusalError(0x6700)
         cla, ins, p1, p2 = apdu[:4]
-        waiting, self._waiting = self._waiting, b""  # any other command drops what waits
         match (cla, ins):
-            case (0x00, 0xC0):
-                return self._get_response(waiting, _expected_length(apdu))
             case (0x00, 0xA4):
-                return self._select(p1, p2, _data(apdu, optional=True))
+                return self._select(p1, p2, command_data(apdu, optional=True))
             case (0x00, 0xB2):
-                return self._read_record(p1, p2, _expected_length(apdu))
+                return self._read_record(p1, p2, expected_length(apdu))
             case (0x00, 0xB0):
-                return self._read_binary(p1, p2, _expected_length(apdu))
+                return self._read_binary(p1, p2, expected_length(apdu))
             case (0x00, 0x84) if p1 == p2 == 0:
-                return self._challenge(_expected_length(apdu))
+                return self._challenge(expected_length(apdu))
             case (0x00, 0x88) if p1 == p2 == 0:
-                return self._later(self.security.internal_authenticate(_data(apdu)))
+                return self._later(self.security.internal_authenticate(command_data(apdu)))
             case (0x00, 0x82) if p1 == 0:
-                self.security.external_authenticate(p2, _data(apdu))
+                self.security.external_authenticate(p2, command_data(apdu))
             case (0x00, 0x20) if p1 == p2 == 0:
-                self.security.verify(_data(apdu))
+                self.security.verify(command_data(apdu))
             case (0x80, 0x5E) if (p1, p2) == (1, 0):
-                self.security.change(_data(apdu))
+                self.security.change(command_data(apdu))
             case (0x84, 0x24) if p1 == 0 and p2 in {0, 1}:
-                self.security.reload_pin(apdu[:5], _data(apdu))
+                self.security.reload_pin(apdu[:5], command_data(apdu))
             case (0xB0, 0x26) if p1 == 0 and p2 == 1:
-                return self._balance(_expected_length(apdu))
+                return self._balance(expected_length(apdu))
             case (0xB0, 0x28) if (p1, p2) == (0, 1):
-                return self._initialise_load(_data(apdu))
+                return self._initialise_load(command_data(apdu))
             case (0x00 | 0x80 | 0x84 | 0xB0, _):
                 raise CardRefusalError(0x6A86 if ins in {0x84, 0x88, 0x82, 0x20} else 0x6D00)
             case _:
                 raise CardRefusalError(0x6E00)
-        return _OK
-
-    def _later(self, answer: bytes) -> bytes:
-        """T=0: a command with data gives none back at once; the answer waits for GET RESPONSE."""
-        self._waiting = answer
-        return bytes((0x61, len(answer) & 0xFF))
-
-    def _get_response(self, waiting: bytes, length: int) -> bytes:
-        if not waiting:
-            raise CardRefusalError(0x6985)
-        if length > len(waiting):
-            self._waiting = waiting
-            raise CardRefusalError(0x6C00 | len(waiting))
-        self._waiting = waiting[length:]
-        return waiting[:length] + (bytes((0x61, len(self._waiting))) if self._waiting else _OK)
+        return OK
 
     def _select(self, p1: int, p2: int, name: bytes) -> bytes:
         if p2 not in {0x00, 0x0C}:
@@ -135,14 +95,14 @@ class SimulatedCard:
         fid = int.from_bytes(name, "big") if name else _MASTER_FILE
         if p1 == 0x00 and fid == _MASTER_FILE:
             self._directory = self._file = None
-            return _OK
+            return OK
         if p1 == 0x00 and fid >> 8 != 0xEF:
             return self._enter(next((directory for directory in self._directories if directory.fid == fid), None))
         file = self._directory.file(fid) if self._directory else None
         if file is None:
             raise CardRefusalError(0x6A82)
         self._file = file
-        return _OK
+        return OK
 
     def _enter(self, directory: DirectoryFile | None) -> bytes:
         if directory is None:
@@ -174,20 +134,14 @@ class SimulatedCard:
         self._demand(access)
         if length != len(record):
             raise CardRefusalError(0x6C00 | (len(record) & 0xFF))
-        return record + _OK
+        return record + OK
 
     def _read_binary(self, p1: int, p2: int, length: int) -> bytes:
         file = self._addressed(p1 & 0x1F if p1 & 0x80 else 0)
         if isinstance(file, RecordFile | CyclicFile):
             raise CardRefusalError(0x6981)
         self._demand(file.access)
-        offset = p2 if p1 & 0x80 else p1 << 8 | p2
-        if offset >= len(file.content):
-            raise CardRefusalError(0x6B00)
-        left = len(file.content) - offset
-        if length > left:
-            raise CardRefusalError(0x6C00 | left)
-        return file.content[offset : offset + length] + _OK
+        return binary_part(file.content, p2 if p1 & 0x80 else p1 << 8 | p2, length)
 
     def _demand(self, access: Access) -> None:
         if not self.security.may(access):
@@ -196,13 +150,13 @@ class SimulatedCard:
     def _challenge(self, length: int) -> bytes:
         if length not in {4, 8, 16}:
             raise CardRefusalError(0x6700)
-        return self.security.new_challenge(length, self._random) + _OK
+        return self.security.new_challenge(length, self._random) + OK
 
     def _balance(self, length: int) -> bytes:
         self._demand(Access.PIN)
         if length != len(_BALANCE):
             raise CardRefusalError(0x6C00 | len(_BALANCE))
-        return _BALANCE + _OK
+        return _BALANCE + OK
 
     def _initialise_load(self, data: bytes) -> bytes:
         """The form of the answer is known (card-facts §6.1); its MAC1 is not, and stands here as zeros."""
@@ -211,22 +165,3 @@ class SimulatedCard:
             raise CardRefusalError(0x6700)
         serial, key_version, algorithm, mac1 = b"\x00\x01", b"\x01", b"\x01", bytes(4)
         return self._later(_BALANCE + serial + key_version + algorithm + self._random(4) + mac1)
-
-
-def _expected_length(apdu: bytes) -> int:
-    """Le of a command without data; 00 asks for 256."""
-    if len(apdu) != 5:
-        raise CardRefusalError(0x6700)
-    return apdu[4] or 256
-
-
-def _data(apdu: bytes, *, optional: bool = False) -> bytes:
-    """The data of a command; an Le behind them, as T=1 would send it, is passed over."""
-    if optional and len(apdu) in {4, 5}:
-        return b""
-    if len(apdu) < 6:
-        raise CardRefusalError(0x6700)
-    length = apdu[4]
-    if len(apdu) not in {5 + length, 6 + length}:
-        raise CardRefusalError(0x6700)
-    return apdu[5 : 5 + length]

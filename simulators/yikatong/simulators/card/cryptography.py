@@ -22,6 +22,11 @@ def session_key(key: bytes, factor: bytes) -> bytes:
     return encrypt(key, factor)
 
 
+def diversified(master: bytes, factor: bytes) -> bytes:
+    """16 bytes: the factor under the master key, then its complement (PBOC's way; that cards use it is inferred)."""
+    return encrypt(master, factor) + encrypt(master, bytes(byte ^ 0xFF for byte in factor))
+
+
 def mac(session: bytes, message: bytes) -> bytes:
     """CBC-MAC with a zero start value over the message padded with 80 00…; the first 4 bytes."""
     padded = message + b"\x80" + bytes(-(len(message) + 1) % 8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from yikatong.simulators.card import cryptography
+from yikatong.simulators.card.chip import CardRefusalError
 from yikatong.simulators.card.files import Access
 
 TRIES_MAX: Final = 6
@@ -20,14 +21,6 @@ STK: Final = bytes(range(0x50, 0x60))
 
 KEY_RKSSSE: Final = 0x0A
 KEY_PUK: Final = 0x06
-
-
-class CardRefusalError(Exception):
-    """A status word that ends the command; raised anywhere below the dispatcher."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"{status:04X}")
-        self.status = status
 
 
 def pin_block(digits: str) -> bytes:
