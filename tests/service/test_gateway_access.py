@@ -147,6 +147,9 @@ async def test_an_older_epoch_is_fenced_but_may_still_reverse(province: World) -
         assert isinstance(await link.debit(old, attempt=1, ttl_ms=9_000), Posted)
         stub = stub_of(province.channel(port))
         await stub.SignIn(gateway_pb2.SignInRequest(terminal_id=TERMINAL, epoch=1, sequence=old.sequence))
+        late_twin = order(1)
+        assert isinstance(await link.debit(late_twin, attempt=1, ttl_ms=9_000), Posted), "granted, but not yet used"
+        assert isinstance(await link.debit(order(1, epoch=2), attempt=1, ttl_ms=9_000), Posted)
         assert await link.debit(order(1), attempt=1, ttl_ms=9_000) == Fenced()
         unseen = order(1)
         assert isinstance(await link.reverse(unseen, ReversalCause.RECOVERY), Tombstoned)

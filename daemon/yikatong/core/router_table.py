@@ -41,7 +41,7 @@ class Event(Enum):
     DEBIT_REFUSED_REPEAT = "DEBIT_REFUSED_REPEAT"  # not the first sending: it may have been forwarded before
     DEBIT_TOO_LATE = "DEBIT_TOO_LATE"  # its time is over, or its sequence far behind
     DEBIT_HELD_BY_ANOTHER = "DEBIT_HELD_BY_ANOTHER"  # its order or request id belongs to another transaction
-    DEBIT_FENCED = "DEBIT_FENCED"  # epoch older than granted
+    DEBIT_FENCED = "DEBIT_FENCED"  # a newer epoch than this has been used
     DEBIT_CLONED = "DEBIT_CLONED"  # (epoch, sequence) belongs to another transaction
     DEBIT_AGAIN = "DEBIT_AGAIN"
     DEBIT_DIFFERS = "DEBIT_DIFFERS"

@@ -184,7 +184,8 @@ class Routing:
         holders = route_log.guards(connection, order)
         if self._rules.fenced:
             session = sessions.find(connection, order.terminal_id)
-            if order.epoch < session.epoch:
+            # Used, not granted: a sign-in that was repeated on its way is granted an epoch that nobody ever learns of.
+            if order.epoch < session.epoch_used:
                 return _Weighed(Event.DEBIT_FENCED, None)
             if "SEQUENCE" in holders:
                 return _Weighed(Event.DEBIT_CLONED, None, Reason.TERMINAL_SUPERSEDED)
@@ -199,7 +200,7 @@ class Routing:
             reason = Reason.ORDER_ALREADY_PAID if paid else Reason.ORDER_IN_PROGRESS
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, reason, holder.transaction_id)
         home, refusal = self._admit(
-            order, epoch_known=not self._rules.fenced or order.epoch == session.epoch, today=today
+            order, epoch_known=not self._rules.fenced or order.epoch <= session.epoch, today=today
         )
         if refusal is None:
             return _Weighed(Event.DEBIT_ADMITTED, home)
