@@ -1,0 +1,137 @@
+"""What must hold once the faults have stopped: terminal = gateway = city = what each HIS was told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from yikatong.core.terminal_table import State, Told, verdict
+from yikatong.core.transaction import Transaction
+from yikatong.gateway import clearing_book
+from yikatong.ledger import report
+from yikatong.simulation.his import His, Request
+
+Rows = dict[str, Transaction]
+
+_ROW = msgspec.json.Decoder(Transaction)
+_UNMOVED = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The stores, after the last process has gone. `forgot`: the gateway has lost rows."""
+
+    terminals: list[Path]
+    gateway: Path
+    city: Path
+    forgot: bool
+
+
+def rows_of(path: Path) -> list[Transaction]:
+    """Every row of a journal, oldest first."""
+    with closing(apsw.Connection(str(path))) as connection:
+        return [_ROW.decode(content) for (content,) in connection.execute("SELECT content FROM txn ORDER BY number")]
+
+
+def compare(files: Files, his: His) -> list[str]:
+    """Every broken invariant, in words. Empty where the promise was kept."""
+    journal: Rows = {row.transaction_id: row for path in files.terminals for row in rows_of(path)}
+    with (
+        closing(apsw.Connection(str(files.gateway))) as gateway,
+        closing(apsw.Connection(str(files.city))) as city,
+    ):
+        ledgers = (gateway, city)
+        findings = [finding for ledger in ledgers for finding in report.audit(ledger)]
+        if not files.forgot:
+            findings += clearing_book.audit(gateway)
+        broken = [f"{finding.invariant} {finding.detail} ({finding.subject})" for finding in findings]
+        state, net = _ledger(ledgers)
+        broken += _journal_and_ledger(journal, state, net)
+        routes = dict(gateway.execute("SELECT transaction_id, state FROM route"))
+        broken += _routes(journal, routes, forgot=files.forgot)
+        for path in files.terminals:
+            broken += _head(path, gateway)
+    broken += _orders(journal)
+    for request in his.requests:
+        broken += _told(request, journal)
+    return broken
+
+
+def _ledger(ledgers: tuple[apsw.Connection, ...]) -> tuple[dict[str, str], Counter[str]]:
+    """State, and net change of the personal account, of each transaction in any ledger."""
+    state: dict[str, str] = {}
+    net: Counter[str] = Counter()
+    for ledger in ledgers:
+        state |= dict(ledger.execute("SELECT transaction_id, state FROM txn"))
+        sql = "SELECT transaction_id, amount_fen FROM posting WHERE kind <> 'OPENING' AND account LIKE 'personal:%'"
+        for transaction_id, amount_fen in ledger.execute(sql):
+            net[transaction_id] += amount_fen
+    return state, net
+
+
+def _journal_and_ledger(journal: Rows, state: dict[str, str], net: Counter[str]) -> list[str]:
+    broken = [f"R3 {txid}: in a ledger, in no journal" for txid in state if txid not in journal]
+    for txid, row in journal.items():
+        in_ledger = state.get(txid, "NONE")
+        if row.state is State.APPROVED:
+            if net[txid] != -row.amount_fen:
+                broken.append(f"I3 {txid}: APPROVED, net {net[txid]} of {-row.amount_fen}, ledger {in_ledger}")
+            elif in_ledger != "CONFIRMED" or not row.confirm_acknowledged:
+                broken.append(f"I6 {txid}: APPROVED, but the ledger says {in_ledger}")
+        elif row.state in _UNMOVED:
+            if net[txid]:
+                broken.append(f"I4 {txid}: {row.state.value}, net {net[txid]}, ledger {in_ledger}")
+        else:
+            broken.append(f"I6 {txid}: still {row.state.value}, net {net[txid]}, ledger {in_ledger}")
+    return broken
+
+
+def _routes(journal: Rows, routes: dict[str, str], *, forgot: bool) -> list[str]:
+    broken = []
+    for txid, state in routes.items():
+        row = journal.get(txid)
+        if state in ("FWD", "REV"):
+            broken.append(f"I6 {txid}: the gateway still has {state}, the terminal {row.state.value if row else '-'}")
+        elif row is not None and (row.state is State.APPROVED) is not (state in ("POSTED", "CONFIRMED")):
+            broken.append(f"I4 {txid}: {row.state.value} at the terminal, {state} at the gateway")
+    if not forgot:
+        approved = [txid for txid, row in journal.items() if row.state is State.APPROVED]
+        broken += [f"I3 {txid}: APPROVED, unknown to the gateway" for txid in approved if txid not in routes]
+    return broken
+
+
+def _head(path: Path, gateway: apsw.Connection) -> list[str]:
+    """I8: the head that the gateway knows is in the journal's chain."""
+    sql = "SELECT journal_row, journal_head FROM session WHERE terminal_id = ?"
+    known = gateway.execute(sql, (path.stem,)).fetchone()
+    if known is None or known[0] == 0:
+        return []
+    with closing(apsw.Connection(str(path))) as connection:
+        found = connection.execute("SELECT head FROM event WHERE number = ?", (known[0],)).fetchone()
+    return [] if found and found[0] == known[1] else [f"I8 {path.stem}: the gateway's head is not in the chain"]
+
+
+def _orders(journal: Rows) -> list[str]:
+    paid = Counter(row.order_no for row in journal.values() if row.state is State.APPROVED)
+    return [f"I2 {order_no}: paid {count} times" for order_no, count in paid.items() if count > 1]
+
+
+def _told(request: Request, journal: Rows) -> list[str]:
+    broken = list(request.broken)
+    rows = [row for row in journal.values() if row.request_id == request.request_id]
+    if len(rows) > 1:
+        broken.append(f"I2 {request.request_id}: {len(rows)} transactions")
+    row = rows[0] if rows else None
+    told = verdict(row.state).told if row else None
+    if request.final is not None and told is not request.final:
+        broken.append(f"I3/I4 {request.request_id}: told {request.final.value}, the journal says {told}")
+    if request.transaction_id and (row is None or row.transaction_id != request.transaction_id):
+        broken.append(f"I5 {request.request_id}: told of a transaction that the journal does not have")
+    if told is Told.APPROVED and request.refused >= request.debits:
+        broken.append(f"I4 {request.request_id}: every call was told REFUSED, and it is paid")
+    return broken

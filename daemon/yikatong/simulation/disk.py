@@ -1,0 +1,100 @@
+"""Stores in virtual time: real SQLite files with the shipped settings, in line instead of a thread.
+
+A commit takes a while; its process may die right before or right after it. What was committed is in the file at the
+next start, what was not never is. Batches are as in the shipped store: what waits shares the next commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from yikatong.runtime.store import Job, StoreFailed, carry_out, open_file
+from yikatong.simulation.chance import Chance
+from yikatong.simulation.loop import Life
+
+T = TypeVar("T")
+
+_QUICK_S = (0.0002, 0.004)
+_SLOW_S = (0.05, 3.0)
+
+
+class SimulatedStore:
+    """A DurableStore of one process's run."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        application_id: int,
+        version: int,
+        schema: str,
+        life: Life,
+        chance: Chance,
+        committed: Callable[[apsw.Connection], None],
+    ) -> None:
+        """`committed` is called after each commit, and may look at the file."""
+        self._connection = open_file(path, application_id, version, schema)
+        self._life, self._chance, self._committed = life, chance, committed
+        self._queue: list[tuple[asyncio.Future[Any], Job[Any]]] = []
+        self._busy = False
+        self.failed = False
+        life.at_death(self._connection.close)
+
+    async def commit(self, job: Job[T]) -> T:
+        if self.failed:
+            raise StoreFailed("the store has failed before")
+        slip: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.append((slip, job))
+        if not self._busy:
+            self._busy = True
+            self._start()
+        return await asyncio.shield(slip)
+
+    async def close(self) -> None:
+        """A simulated process never closes anything: it dies."""
+
+    def _start(self) -> None:
+        chance = self._chance
+        slow = chance.hits(chance.rates.slow_disk / 10, f"slow disk of {self._life.kind}")
+        asyncio.get_running_loop().call_later(chance.dice.uniform(*(_SLOW_S if slow else _QUICK_S)), self._work)
+
+    def _work(self) -> None:
+        chance, loop = self._chance, asyncio.get_running_loop()
+        batch, self._queue = self._queue, []
+        what = ", ".join(_name(job) for _, job in batch)
+        if self._dies(f"before {what}"):
+            return
+        outcomes = carry_out(self._connection, [job for _, job in batch])
+        chance.note(loop.time(), f"{self._life.name} commits {what}")
+        self._committed(self._connection)
+        if self._dies(f"after {what}"):
+            return
+        for (slip, _), outcome in zip(batch, outcomes, strict=True):
+            if outcome.refusal is None:
+                slip.set_result(outcome.result)
+            else:
+                slip.set_exception(outcome.refusal)
+        if self._queue:
+            self._start()
+        else:
+            self._busy = False
+
+    def _dies(self, point: str) -> bool:
+        if self._chance.hits(self._chance.rates.crash_at_commit, f"{self._life.kind} dies {point}"):
+            self._life.kill()
+            return True
+        return False
+
+
+def _name(job: Job[Any]) -> str:
+    """What a job is for: the method that made it and, for a record of the journal, the state that it writes."""
+    made = job.__qualname__.split(".<locals>")[0]
+    if made == "Journal.record" and job.__closure__ is not None:
+        row = job.__closure__[job.__code__.co_freevars.index("row")].cell_contents
+        return f"{made} {row.state.value}"
+    return made

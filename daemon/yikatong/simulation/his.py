@@ -1,0 +1,257 @@
+"""HIS clients and their cashiers: they debit, double-click, vanish, repeat, enquire, confirm or forget to.
+
+Each keeps what it was told, as the other side of the promise. Nothing of it ever dies: it is the one that compares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import grpc
+
+from yikatong.api.money.v1 import money_pb2
+from yikatong.api.terminal.v1 import terminal_pb2 as api
+from yikatong.api.terminal.v1 import terminal_pb2_grpc
+from yikatong.core.orders import Payer
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.terminal_table import Told
+from yikatong.runtime import edge
+from yikatong.simulation.chance import Chance
+from yikatong.simulation.loop import VirtualLoop
+from yikatong.simulation.machines import TerminalMachine
+from yikatong.simulation.network import Channel, Line
+
+_FINAL = frozenset({Told.APPROVED, Told.DECLINED, Told.REVERSED})
+_OTHERS = frozenset({Reason.ORDER_IN_PROGRESS, Reason.ORDER_ALREADY_PAID})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call was told. `held`: approved, but to be confirmed. `doomed`: pending, and resolves to REVERSED."""
+
+    told: Told
+    held: bool = False
+    doomed: bool = False
+    transaction_id: str = ""
+
+
+@dataclass(eq=False)
+class Request:
+    """One request id. `debits` counts its calls, `refused` those of them that were told REFUSED."""
+
+    request_id: str
+    bill: Bill
+    till: Till
+    debits: int = 0
+    refused: int = 0
+    final: Told | None = None
+    final_at_s: float = 0.0
+    doomed_at_s: float | None = None
+    transaction_id: str = ""
+    broken: list[str] = field(default_factory=list)
+
+    def hear(self, answer: Answer, *, asked_s: float, now_s: float) -> None:
+        """Compares an answer with all before it (I5). One that was asked for earlier may arrive later."""
+        if answer.told is Told.REFUSED:
+            self.refused += 1
+            if self.final is not None and asked_s > self.final_at_s:
+                self._break(f"told {self.final.value}, then REFUSED")
+            return
+        if self.transaction_id not in ("", answer.transaction_id):
+            self._break("told of two transactions")
+        self.transaction_id = answer.transaction_id
+        if answer.told in _FINAL and not answer.held:
+            if self.final not in (None, answer.told):
+                self._break(f"told {self.final}, then {answer.told.value}")
+            if self.final is None:
+                self.final, self.final_at_s = answer.told, now_s
+            if self.doomed_at_s is not None and answer.told is not Told.REVERSED:
+                self._break(f"told that it resolves to REVERSED, then {answer.told.value}")
+        elif answer.doomed:
+            if self.final not in (None, Told.REVERSED):
+                self._break(f"told {self.final}, then that it resolves to REVERSED")
+            if self.final is not None and asked_s > self.final_at_s:
+                self._break("told REVERSED, then PENDING")
+            self.doomed_at_s = now_s if self.doomed_at_s is None else self.doomed_at_s
+        else:  # PENDING, or approved and to be confirmed
+            if self.final is not None and asked_s > self.final_at_s:
+                self._break(f"told {self.final.value}, then {answer}")
+            if self.doomed_at_s is not None and asked_s > self.doomed_at_s:
+                self._break(f"told that it resolves to REVERSED, then {answer}")
+
+    def forgotten(self, *, asked_s: float) -> None:
+        """The terminal says that it knows no such request."""
+        if self.transaction_id and asked_s > self.final_at_s:
+            self._break("told of a transaction that the terminal then does not know")
+
+    def _break(self, what: str) -> None:
+        self.broken.append(f"I5 {self.request_id}: {what}")
+
+
+@dataclass(eq=False)
+class Bill:
+    """One order, and every request that was made for it."""
+
+    order_no: str
+    amount_fen: int
+    payer: Payer
+    confirm_within_ms: int
+    begins_s: float
+    requests: list[Request] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Till:
+    """A cashier's place: a terminal, and the line to it."""
+
+    machine: TerminalMachine
+    stub: Any
+
+    @classmethod
+    def at(cls, machine: TerminalMachine, line: Line) -> Till:
+        channel = cast("grpc.aio.Channel", Channel(line))
+        return cls(machine, terminal_pb2_grpc.TerminalServiceStub(channel))
+
+
+class His:
+    """The institution's system. `patient`: how long it goes on beginning things is the world's to say (`open`)."""
+
+    def __init__(self, loop: VirtualLoop, chance: Chance, tills: list[Till]) -> None:
+        self._loop, self._chance, self._tills = loop, chance, tills
+        self.bills: list[Bill] = []
+        self._clicks: set[asyncio.Task[Answer | None]] = set()
+
+    @property
+    def requests(self) -> list[Request]:
+        return [request for bill in self.bills for request in bill.requests]
+
+    async def pay(self, bill: Bill) -> None:
+        """A cashier works on one bill until it is settled, or the patient has gone home."""
+        chance, dice = self._chance, self._chance.dice
+        self.bills.append(bill)
+        await asyncio.sleep(bill.begins_s)
+        for _ in range(4):
+            if not chance.faults:
+                return
+            request = self._new_request(bill)
+            if chance.hits(chance.rates.double_clicks, "double click"):
+                click = asyncio.create_task(self._click(bill))
+                self._clicks.add(click)
+            answer = await self._debit(request)
+            for _ in range(3):
+                if (answer is not None and answer.told is not Told.PENDING) or not chance.faults:
+                    break
+                await asyncio.sleep(dice.uniform(0.1, 20.0))
+                if chance.hits(chance.rates.repeats, "same request again"):
+                    answer = await self._debit(request)
+                elif chance.hits(chance.rates.enquires, "enquiry"):
+                    answer = await self.enquire(request)
+                else:
+                    break
+            if answer is not None and answer.told is Told.APPROVED:
+                if answer.held:
+                    await self._book(request)
+                return
+            if dice.random() < 0.3:
+                return
+            await asyncio.sleep(dice.uniform(0.5, 30.0))
+
+    async def rest(self) -> None:
+        """Waits for clicks that nobody waited for."""
+        await asyncio.gather(*self._clicks)
+
+    async def enquire(self, request: Request) -> Answer | None:
+        asked = api.GetTransactionRequest(request_id=request.request_id)
+        return await self._ask(request, request.till.stub.GetTransaction(asked, timeout=20.0))
+
+    def _new_request(self, bill: Bill) -> Request:
+        request = Request(
+            f"{bill.order_no}-request-{len(bill.requests) + 1}", bill, self._chance.dice.choice(self._tills)
+        )
+        bill.requests.append(request)
+        return request
+
+    async def _click(self, bill: Bill) -> Answer | None:
+        """The same bill under another request id, while the first is under way; at another till perhaps."""
+        await asyncio.sleep(self._chance.dice.uniform(0.0, 8.0))
+        answer = await self._debit(request := self._new_request(bill))
+        if answer is not None and answer.held:
+            await self._book(request)
+        return answer
+
+    async def _debit(self, request: Request) -> Answer | None:
+        """None where nothing was heard."""
+        bill, dice = request.bill, self._chance.dice
+        request.debits += 1
+        request.till.machine.desk.payer = bill.payer
+        asked = api.DebitRequest(
+            request_id=request.request_id,
+            order_no=bill.order_no,
+            amount_fen=bill.amount_fen,
+            purpose=money_pb2.PURPOSE_PHARMACY_PURCHASE,
+            confirm_within_ms=bill.confirm_within_ms,
+            wait_ms=5_000,
+        )
+        call = self._ask(request, request.till.stub.Debit(asked, timeout=dice.choice([None, 4.0, 10.0, 25.0, 60.0])))
+        if not self._chance.hits(self._chance.rates.vanishes, "caller vanishes"):
+            return await call
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(dice.uniform(0.0, 12.0)):
+                return await call
+        return None
+
+    async def _book(self, request: Request) -> None:
+        """Books, and confirms that; or is too late; or crashes before it has booked."""
+        chance, within_s = self._chance, request.bill.confirm_within_ms / 1000
+        if chance.hits(chance.rates.never_books, "never books"):
+            return
+        late = chance.hits(chance.rates.books_late, "books at the last moment")
+        await asyncio.sleep(chance.dice.uniform(0.7, 1.3) * within_s if late else chance.dice.uniform(0.1, 3.0))
+        asked = api.ConfirmTransactionRequest(transaction_id=request.transaction_id)
+        for _ in range(30):
+            answer = await self._ask(request, request.till.stub.ConfirmTransaction(asked, timeout=20.0))
+            if answer is not None:
+                return
+            await asyncio.sleep(chance.dice.uniform(0.5, 10.0))
+
+    async def _ask(self, request: Request, call: Any) -> Answer | None:
+        asked_s = self._loop.time()
+        try:
+            answer = _answer(request, (await call).transaction)
+        except grpc.aio.AioRpcError as failure:
+            error = edge.error_of(failure)
+            if error is None or error.reason in _OTHERS:
+                return None
+            if error.reason is Reason.TRANSACTION_NOT_FOUND:
+                request.forgotten(asked_s=asked_s)
+                return None
+            answer = _refusal(request, error)
+        self._chance.note(self._loop.time(), f"{request.request_id} is told {answer}")
+        self._chance.points[f"told {answer.told.value}{' to be confirmed' if answer.held else ''}"] += 1
+        request.hear(answer, asked_s=asked_s, now_s=self._loop.time())
+        return answer
+
+
+def _answer(request: Request, told: api.Transaction) -> Answer:
+    word = Told(api.TransactionState.Name(told.state).removeprefix("TRANSACTION_STATE_"))
+    return Answer(
+        word,
+        held=word is Told.APPROVED and request.bill.confirm_within_ms > 0 and not told.confirmed,
+        doomed=word is Told.PENDING and told.resolves_to == api.TRANSACTION_STATE_REVERSED,
+        transaction_id=told.transaction_id,
+    )
+
+
+def _refusal(request: Request, error: YikatongError) -> Answer:
+    """What an error says of the money: nothing was sent; it is open; or (too late to confirm) it is being undone."""
+    transaction_id = str(error.facts.get("transaction_id", request.transaction_id))
+    if error.reason is Reason.CONFIRM_TOO_LATE:
+        if error.facts.get("outcome") == "NOT_MOVED":
+            return Answer(Told.REVERSED, transaction_id=transaction_id)
+        return Answer(Told.PENDING, doomed=True, transaction_id=transaction_id)
+    if error.facts.get("outcome") == "NOT_MOVED":
+        return Answer(Told.REFUSED)
+    return Answer(Told.PENDING, transaction_id=transaction_id)

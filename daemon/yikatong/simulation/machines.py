@@ -1,0 +1,309 @@
+"""Machines of the simulated province: each runs a process of the shipped code, and starts it again after a death."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, cast
+
+import apsw
+import grpc
+
+from yikatong.api.citycore.v1 import citycore_pb2_grpc
+from yikatong.api.gateway.v1 import gateway_pb2_grpc
+from yikatong.core.card import CardAlgorithm, CardIdentity
+from yikatong.core.orders import City, Payer
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Fen, Institution, PersonName, Region, TerminalId
+from yikatong.gateway import rpc as gateway_rpc
+from yikatong.gateway.city_client import CityClient
+from yikatong.gateway.directory import SampleDirectory
+from yikatong.gateway.partition import Partition
+from yikatong.gateway.registry import Agreement, HomeCity, Member, Registry
+from yikatong.gateway.router import WAITS
+from yikatong.gateway.routing import Rules
+from yikatong.ledger import entries, report, seed
+from yikatong.ledger.book import Book
+from yikatong.ledger.link import BookLink
+from yikatong.ledger.rpc import CityCore
+from yikatong.runtime import keyfile
+from yikatong.runtime.clock import accounting_date
+from yikatong.runtime.edge import Edge
+from yikatong.simulation.chance import Chance
+from yikatong.simulation.clock import SimulatedClock
+from yikatong.simulation.disk import SimulatedStore
+from yikatong.simulation.loop import Life, VirtualLoop, outside
+from yikatong.simulation.network import Channel, Line, Server
+from yikatong.terminal import rpc as terminal_rpc
+from yikatong.terminal.config import DaemonConfig, Gateway
+from yikatong.terminal.desk import Desk
+from yikatong.terminal.events import Hub, Stage
+from yikatong.terminal.gateway_client import GatewayChannel, money_link
+from yikatong.terminal.journal import Journal
+from yikatong.terminal.runner import Runner
+from yikatong.terminal.session import Session
+from yikatong.terminal.terminal import Terminal
+
+HERE: Final = City(Region("370100"), "济南", "Jinan")
+"""The treatment city: its ledger lies in the gateway's own database."""
+FAR: Final = City(Region("371000"), "威海", "Weihai")
+"""A home city with a ledger and a process of its own."""
+PHARMACY: Final = Institution("P37010000001")
+CITY_ID: Final = 0x594B4359
+DEBIT_MAX: Final = Fen(50_000)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What every machine stands in. `accounts`: the opening balances."""
+
+    folder: Path
+    loop: VirtualLoop
+    chance: Chance
+    start: datetime
+    accounts: list[seed.SeedAccount]
+    broken: list[str]
+    """Invariants that were seen to be broken while it ran."""
+
+
+class Machine:
+    """Runs one process. `boot` is its start-up, as the shipped `main` does it."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name, self.world = name, world
+        self.clock = SimulatedClock(world.loop, world.start)
+        self.life: Life | None = None
+        self.stopped = False
+        self._commits = 0
+
+    def start(self) -> None:
+        if self.life is not None or self.stopped:
+            return
+        life = self.life = Life(self.name)
+        life.at_death(partial(self._died, life))
+        self.world.chance.note(self.world.loop.time(), f"{self.name} starts")
+        booting = self.world.loop.create_task(self.boot(life), context=life.context)
+        booting.add_done_callback(partial(outside, self._booted))
+
+    async def boot(self, life: Life) -> None:
+        raise NotImplementedError
+
+    def kill(self, why: str) -> None:
+        if self.life is not None:
+            self.world.chance.points[f"{self.life.kind} {why}"] += 1
+            self.life.kill()
+
+    def stop(self) -> None:
+        """Ends for good, so that its files can be read."""
+        self.stopped = True
+        if self.life is not None:
+            self.life.kill()
+
+    def _booted(self, booting: asyncio.Task[None]) -> None:
+        if not booting.cancelled() and (error := booting.exception()) is not None:
+            self.world.loop.failures.append(f"{self.name} does not start: {error!r}")
+
+    def _died(self, life: Life) -> None:
+        self.life = None
+        if self.stopped:
+            return
+        chance = self.world.chance
+        chance.note(self.world.loop.time(), f"{self.name} is dead")
+        self.after_death()
+        down_s = chance.dice.uniform(0.5, 40.0) if chance.faults else chance.dice.uniform(0.5, 2.0)
+        self.world.loop.call_later(down_s, self.start)
+
+    def after_death(self) -> None:
+        """What may happen to the machine while its process is away."""
+
+    def open_store(self, life: Life, path: Path, **arguments: Any) -> SimulatedStore:
+        return SimulatedStore(path, life=life, chance=self.world.chance, committed=self.committed, **arguments)
+
+    def committed(self, connection: apsw.Connection) -> None:
+        """A look at the file after each commit."""
+
+    def audit(self, connection: apsw.Connection) -> None:
+        """I1, I2 and I7, while it runs: after every eighth commit."""
+        self._commits += 1
+        if self._commits % 8 == 0:
+            for finding in report.audit(connection):
+                self.world.broken.append(f"{finding.invariant} {self.name}: {finding.detail} ({finding.subject})")
+
+
+class CityMachine(Machine):
+    """The far city's core."""
+
+    def __init__(self, name: str, world: World, line: Line) -> None:
+        super().__init__(name, world)
+        self._line = line
+
+    @property
+    def path(self) -> Path:
+        return self.world.folder / f"{self.name}.db"
+
+    async def boot(self, life: Life) -> None:
+        key = keyfile.load_or_create(self.path.with_suffix(".key"))
+        book = Book({FAR.region: FAR}, keyfile.PersonKey(key))
+        store = self.open_store(life, self.path, application_id=CITY_ID, version=1, schema=entries.SCHEMA)
+        today = accounting_date(self.clock.now())
+        await store.commit(lambda c: seed.open_accounts(c, book, self.world.accounts, date=today))
+        server = Server(life, Edge())
+        service = CityCore(BookLink(store, book, self.clock), store)
+        citycore_pb2_grpc.add_CityCoreServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
+        await server.start()
+        self._line.listen(server)
+
+    def committed(self, connection: apsw.Connection) -> None:
+        self.audit(connection)
+
+
+class GatewayMachine(Machine):
+    """The gateway; `lines` are those on which terminals come, `to_city` leads to the far city."""
+
+    def __init__(self, name: str, world: World, lines: Mapping[TerminalId, Line], to_city: Line) -> None:
+        super().__init__(name, world)
+        self._lines, self._to_city = lines, to_city
+        self.forgot = False
+        self._home = HomeCity(FAR, "OPEN", "", "9", "far", "")
+        self._registry = Registry(
+            [HomeCity(HERE, "OPEN", "", "9", "", ""), self._home],
+            [Member(PHARMACY, "测试药店", HERE.region, Agreement.ACTIVE)],
+            dict.fromkeys(lines, PHARMACY),
+        )
+
+    @property
+    def path(self) -> Path:
+        return self.world.folder / f"{self.name}.db"
+
+    def close_city(self, *, closed: bool) -> None:
+        """The far city takes no new debits, by the registry."""
+        state = "CLOSED_FOR_MAINTENANCE" if closed else "OPEN"
+        self._registry.cities[FAR.region] = HomeCity(FAR, state, "", "9", "far", "")
+
+    async def boot(self, life: Life) -> None:
+        partition = await Partition.open(
+            self.path,
+            embedded={HERE.region: HERE},
+            links={FAR.region: CityClient(_channel(self._to_city), call_s=WAITS.patience.call_s)},
+            registry=self._registry,
+            directory=SampleDirectory(
+                seed.SeedPerson(account.social_security_number, account.home_region) for account in self.world.accounts
+            ),
+            rules=Rules(fenced=True, debit_max=DEBIT_MAX),
+            clock=self.clock,
+            waits=WAITS,
+            accounts=self.world.accounts,
+            open_store=partial(self.open_store, life),
+        )
+        await partition.router.start()
+        server = Server(life, Edge(gateway_rpc.admit))
+        service = gateway_rpc.Gateway(partition.router, self._registry, self.clock, policy_hotline="", fault_hotline="")
+        gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
+        await server.start()
+        for line in self._lines.values():
+            line.listen(server)
+
+    def after_death(self) -> None:
+        """Route rows may be lost, but for promises and refusals of the gateway's own; guards and ledgers never are."""
+        if not self.world.chance.hits(self.world.chance.rates.forgets, "gateway forgets"):
+            return
+        self.forgot = True
+        with apsw.Connection(str(self.path)) as connection:
+            connection.execute(
+                """DROP TRIGGER claim_is_never_deleted;
+                DELETE FROM claim WHERE transaction_id IN
+                    (SELECT transaction_id FROM route WHERE state NOT IN ('REV', 'REJECTED'));
+                DELETE FROM route WHERE state NOT IN ('REV', 'REJECTED');
+                CREATE TRIGGER claim_is_never_deleted BEFORE DELETE ON claim
+                    BEGIN SELECT RAISE(ABORT, 'claims are only added'); END"""
+            )
+        connection.close()
+
+    def committed(self, connection: apsw.Connection) -> None:
+        self.audit(connection)
+
+
+class CardDesk:
+    """Card and keypad: the cashier puts in whose turn it is. Cards are taken out, PINs are cancelled."""
+
+    def __init__(self, chance: Chance) -> None:
+        self._chance = chance
+        self.payer: Payer | None = None
+
+    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> CardIdentity:
+        await asyncio.sleep(self._chance.dice.uniform(0.2, 3.0))
+        payer = self.payer
+        if payer is None or self._chance.hits(0.05, "card removed"):
+            raise YikatongError(Reason.CARD_REMOVED)
+        return CardIdentity(
+            atr=bytes(17),
+            algorithm=CardAlgorithm.SM4,
+            identification_code=payer.identification_code,
+            spec_version="3.00",
+            card_number=payer.card_number,
+            social_security_number=payer.social_security_number,
+            name=PersonName("测试"),
+            issue_date="",
+            expiry_date="",
+        )
+
+
+class TerminalMachine(Machine):
+    """A terminal daemon beside a cashier."""
+
+    def __init__(self, terminal_id: TerminalId, world: World, to_gateway: Line, his: Line) -> None:
+        super().__init__(terminal_id, world)
+        self.terminal_id = terminal_id
+        self._to_gateway, self._his = to_gateway, his
+        self.desk = CardDesk(world.chance)
+        self.journal: Journal | None = None
+        self.runner: Runner | None = None
+        self._ids = 0
+
+    @property
+    def path(self) -> Path:
+        return self.world.folder / f"{self.name}.db"
+
+    async def boot(self, life: Life) -> None:
+        clock = self.clock
+        journal = Journal(self.path, partial(self.open_store, life))
+        await journal.prove()
+        gateway = GatewayChannel(_channel(self._to_gateway))
+        hub, link = Hub(), money_link(gateway)
+        session = Session(self.name, "simulated", gateway, journal, clock)
+        desk = cast("Desk", self.desk)
+        runner = Runner(journal, link, session, desk, hub, clock, leave=partial(self._leave, life), new_id=self._new_id)
+        await runner.recover()
+        config = DaemonConfig(terminal_id=self.name, gateway=Gateway("simulated", "-", "-", "-"))
+        terminal = Terminal(config, "simulated", clock, hub, journal, session, link, desk, runner)
+        server = Server(life, Edge())
+        terminal_rpc.add_to(cast("grpc.aio.Server", server), terminal)
+        await server.start()
+        self.journal, self.runner = journal, runner
+        self._his.listen(server)
+        await terminal.keep_signed_in()
+        self.world.broken.append(f"{self.name} was taken for a clone")
+
+    def _leave(self, life: Life, reason: Reason) -> None:
+        self.world.broken.append(f"{self.name} leaves the service: {reason.value}")
+        outside(life.kill)
+
+    def _new_id(self, clock: object) -> str:
+        """Ids as a seed repeats them; UUIDs by their form."""
+        self._ids += 1
+        return f"{self.name[-1]:0>8}-0000-7000-8000-{self._ids:012d}"
+
+    def after_death(self) -> None:
+        chance = self.world.chance
+        if chance.hits(chance.rates.reboot, "terminal reboots"):
+            self.clock.reboot()
+        if chance.hits(chance.rates.clock_jump, "wall clock jumps"):
+            self.clock.offset = timedelta(seconds=chance.dice.uniform(-86_400, 86_400))
+
+
+def _channel(line: Line) -> grpc.aio.Channel:
+    return cast("grpc.aio.Channel", Channel(line))
