@@ -112,3 +112,19 @@ def test_modules_stay_one_room() -> None:
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 600
     }
     assert long == {}
+
+
+_SPEAKS_GRPC = re.compile(r"^\s*(?:from|import) (?:grpc|google\.protobuf|google\.rpc|yikatong\.api)\b", re.MULTILINE)
+# Besides the services, their clients and the wiring: what keeps an order in its wire form, sealed.
+_EDGES = re.compile(r"(^|/)(rpc|\w+_rpc|\w+_client|main|edge|wire|tls|city|sealing)\.py$|/cli/|/simulation/")
+
+
+def test_only_the_edges_speak_protobuf_and_grpc() -> None:
+    speakers = {
+        str(path.relative_to(ROOT))
+        for portion in PORTIONS[:3]
+        for path in portion.rglob("*.py")
+        if _SPEAKS_GRPC.search(path.read_text(encoding="utf-8"))
+    }
+    assert len(speakers) > 10
+    assert sorted(name for name in speakers if not _EDGES.search(name)) == []
