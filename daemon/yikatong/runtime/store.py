@@ -24,6 +24,7 @@ Job = Callable[[apsw.Connection], T]
 _BATCH_MAX = 128
 _DEPTH_MAX = 4096
 _SYNCHRONOUS_EXTRA = 3
+_PAGE_SIZE = 4096
 
 
 class StoreFailed(Exception):
@@ -133,7 +134,10 @@ class Store:
             ending = item is None
             if batch:
                 self._run(connection, batch)
-        connection.close()
+        try:
+            connection.close()
+        except apsw.Error as error:  # of a disk that fails: what was acknowledged stands in the log, for the next start
+            self._failure = error
 
     def _run(self, connection: apsw.Connection, batch: list[tuple[Future[Any], Job[Any]]]) -> None:
         try:
@@ -212,6 +216,7 @@ def open_file(path: Path, application_id: int, version: int, schema: str, vfs: s
         raise NotOurFile(f"{path.name} was written by a newer version ({found[1]} > {version})")
     elif found[1] < version:
         raise NotOurFile(f"{path.name} was written by an older version ({found[1]} < {version})")
+    _write_again(path, vfs)
     settings = (pragma("synchronous"), pragma("locking_mode"), pragma("journal_mode"), pragma("foreign_keys"))
     if settings != (_SYNCHRONOUS_EXTRA, "exclusive", "wal", 1):
         raise StoreFailed(f"the store's settings did not hold: {settings}")
@@ -222,3 +227,25 @@ def open_file(path: Path, application_id: int, version: int, schema: str, vfs: s
         finally:
             os.close(folder)
     return connection
+
+
+def _write_again(path: Path, vfs: str) -> None:
+    """Writes the log and the file's first page once more, as they are, and syncs them.
+
+    After a sync that failed, the kernel shows pages that are not on the disk and never will be, and calls them clean.
+    A process that starts would build on them, and a loss of power would take away what it acknowledges. In the file
+    itself only the first page can be such a page: the others come from the log, and do so again.
+    """
+    for name, kind, size in (
+        (str(path), apsw.SQLITE_OPEN_MAIN_DB, _PAGE_SIZE),
+        (f"{path}-wal", apsw.SQLITE_OPEN_WAL, None),
+    ):
+        # Opened by SQLite itself: closing a file of our own would drop the connection's POSIX locks.
+        file = apsw.VFSFile(vfs, name, [kind | apsw.SQLITE_OPEN_READWRITE, 0])
+        try:
+            content = file.xRead(file.xFileSize() if size is None else size, 0)
+            if content:
+                file.xWrite(content, 0)
+            file.xSync(apsw.SQLITE_SYNC_FULL)
+        finally:
+            file.xClose()
