@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -51,13 +53,28 @@ class Province:
     """A context manager: inside, everything runs and the terminal takes debits.
 
     `card` of the deck lies in the reader, and its cardholder types its PIN whenever asked; without `pin_keypad` no PIN
-    is asked.
+    is asked. Each of `more_cards` lies in a further terminal, in a reader of that terminal's own process, where nobody
+    is asked for a PIN. The processes are `city`, `gateway`, `daemon`, `daemon-2`, `daemon-3` …
+
+    `line` says at which port the others find `gateway` or `city`, given the port at which it listens: what stands
+    between them is its maker's affair.
     """
 
     VIRTUAL_READER: Final = "Virtual PCD 00 00"
 
-    def __init__(self, folder: Path, *, card: str, in_process: bool = False, pin_keypad: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        card: str,
+        in_process: bool = False,
+        pin_keypad: bool = True,
+        more_cards: Sequence[str] = (),
+        line: Callable[[str, int], int] = lambda name, port: port,
+    ) -> None:
         self.folder = folder
+        self._line = line
+        self._more = {f"daemon-{number}": find(key) for number, key in enumerate(more_cards, start=2)}
         self._card, self._in_process, self._with_keypad = find(card), in_process, pin_keypad
         self._stack = contextlib.ExitStack()
         self._environment = dict(os.environ)
@@ -72,12 +89,23 @@ class Province:
     # --- what is where --------------------------------------------------------------------------------------------
 
     @property
+    def daemons(self) -> list[str]:
+        """Names of the terminals' processes."""
+        return ["daemon", *self._more]
+
+    @property
     def his_socket(self) -> Path:
-        return self.folder / "his.sock"
+        return self.his_socket_of("daemon")
+
+    def his_socket_of(self, daemon: str) -> Path:
+        return self._socket_of(daemon, "his")
 
     @property
     def technician_socket(self) -> Path:
-        return self.folder / "tech.sock"
+        return self._socket_of("daemon", "tech")
+
+    def _socket_of(self, daemon: str, kind: str) -> Path:
+        return self.folder / f"{kind}{daemon.removeprefix('daemon')}.sock"
 
     @property
     def daemon_config(self) -> Path:
@@ -113,29 +141,47 @@ class Province:
         (self.folder / "city.faults").unlink(missing_ok=True)
 
     def kill(self, name: str) -> None:
-        """kill -9 of `gateway`, `city` or `daemon`."""
+        """kill -9 of a process."""
         self._processes[name].kill()
         self._processes[name].wait()
 
-    def start(self, name: str) -> None:
-        """Starts `gateway`, `city` or `daemon` (again), and waits until it serves."""
+    def stop(self, name: str) -> int:
+        """Ends a process in order (SIGTERM); returns its exit status."""
+        self._processes[name].terminate()
+        return self._processes[name].wait()
+
+    def pause(self, name: str) -> None:
+        """SIGSTOP: the process is there, holds its connections, and does nothing, until `resume`."""
+        self._processes[name].send_signal(signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._processes[name].send_signal(signal.SIGCONT)
+
+    def ended(self, name: str) -> int | None:
+        """A process's exit status, None while it lives."""
+        return self._processes[name].poll()
+
+    def start(self, name: str, *, until_it_serves: bool = True) -> None:
+        """Starts a process (again), and waits until it serves. A terminal serves once it has signed in."""
+        role = name.partition("-")[0]
         commands = {
-            "gateway": ["-m", "yikatong.cli.main", "gateway", "--config", str(self.folder / "gateway.toml")],
-            "city": ["-m", "yikatong.simulators.city", "--config", str(self.folder / "city.toml")],
-            "daemon": ["-m", "yikatong.cli.main", "daemon", "--config", str(self.daemon_config)],
+            "gateway": ["-m", "yikatong.cli.main", "gateway"],
+            "city": ["-m", "yikatong.simulators.city"],
+            "daemon": ["-m", "yikatong.cli.main", "daemon"],
         }
         if name in self._write_again:
             self._write_again[name]()  # where it was found before, it is found again
             (self.folder / f"{name}.port").unlink(missing_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, *commands[name]],
+                [sys.executable, *commands[role], "--config", str(self.folder / f"{name}.toml")],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        self._wait_for(name)
+        if until_it_serves:
+            self._wait_for(name)
 
     # --- the card -----------------------------------------------------------------------------------------------
 
@@ -170,6 +216,7 @@ class Province:
         """Ends every process; may be called twice."""
         for process in reversed(self._processes.values()):
             process.terminate()
+            process.send_signal(signal.SIGCONT)  # one that is paused hears nothing else
         for process in self._processes.values():
             try:
                 process.wait(10)
@@ -186,8 +233,11 @@ class Province:
         self._gateway_as_client = self.ca.client("gateway")
         self.start("city")
         self.start("gateway")
-        self._write_daemon(reader, keypad)
-        self.start("daemon")
+        self._write_daemon("daemon", TERMINAL, reader, keypad)
+        for number, (name, card) in enumerate(self._more.items(), start=2):
+            self._write_daemon(name, f"{INSTITUTION}-{number:02d}", {"kind": "simulated", "card": card.key}, None)
+        for name in self.daemons:
+            self.start(name)
 
     def _reader(self) -> dict[str, str]:
         """The real PC/SC daemon where there is one: the machine's, else one of our own, else none, and it is said."""
@@ -271,7 +321,7 @@ class Province:
                 "name_zh": city.zh,
                 "name_en": city.en,
                 "state": city.state.value,
-                **({"address": f"localhost:{self._port('city')}"} if city.region == HOME else {}),
+                **({"address": self._address_of("city")} if city.region == HOME else {}),
             }
             for city in CITIES
         ]
@@ -290,21 +340,27 @@ class Province:
                 "city_tls": _paths(self._gateway_as_client),
                 "cities": cities,
                 "institutions": [{"code": INSTITUTION, "name": INSTITUTION_NAME, "region": TREATMENT}],
-                "terminals": [{"terminal_id": TERMINAL, "institution": INSTITUTION}],
+                "terminals": [
+                    {"terminal_id": f"{INSTITUTION}-{number:02d}", "institution": INSTITUTION}
+                    for number in range(1, len(self.daemons) + 1)
+                ],
             },
         )
 
-    def _write_daemon(self, reader: dict[str, str], keypad: Path | None) -> None:
-        (self.folder / "daemon").mkdir(exist_ok=True)
+    def _write_daemon(self, name: str, terminal_id: str, reader: dict[str, str], keypad: Path | None) -> None:
+        (self.folder / name).mkdir(exist_ok=True)
         self._write(
-            "daemon.toml",
+            f"{name}.toml",
             {
-                "terminal_id": TERMINAL,
-                "state": str(self.folder / "daemon"),
+                "terminal_id": terminal_id,
+                "state": str(self.folder / name),
                 "development": True,
-                "gateway": {"address": f"localhost:{self._port('gateway')}", **_paths(self.ca.client(TERMINAL))},
+                "gateway": {"address": self._address_of("gateway"), **_paths(self.ca.client(terminal_id))},
                 "reader": reader,
-                "sockets": {"his": str(self.his_socket), "technician": str(self.technician_socket)},
+                "sockets": {
+                    "his": str(self._socket_of(name, "his")),
+                    "technician": str(self._socket_of(name, "tech")),
+                },
                 "hotlines": {"policy": POLICY_HOTLINE, "fault": FAULT_HOTLINE},
                 **({"pin_keypad": {"device": str(keypad)}} if keypad else {}),
             },
@@ -318,6 +374,10 @@ class Province:
     def _port(self, name: str) -> int:
         return int((self.folder / f"{name}.port").read_text(encoding="ascii"))
 
+    def _address_of(self, name: str) -> str:
+        """Where the others find it."""
+        return f"localhost:{self._line(name, self._port(name))}"
+
     def _known_port(self, name: str) -> int:
         """The port that was used before; at first 0, any."""
         return self._port(name) if (self.folder / f"{name}.port").exists() else 0
@@ -329,7 +389,12 @@ class Province:
 
     def _wait_for(self, name: str) -> None:
         """Until the process serves; raises with the end of its log where it does not."""
-        serves = self._daemon_is_ready if name == "daemon" else (self.folder / f"{name}.port").exists
+
+        def serves() -> bool:
+            if name.startswith("daemon"):
+                return self._daemon_is_ready(name)
+            return (self.folder / f"{name}.port").exists()
+
         deadline = time.monotonic() + _STARTED_WITHIN_S
         while not serves():
             if self._processes[name].poll() is not None or time.monotonic() > deadline:
@@ -337,11 +402,12 @@ class Province:
                 raise YikatongError(Reason.INTERNAL, f"the {name} did not start: {log[-1500:]}")
             time.sleep(0.02)
 
-    def _daemon_is_ready(self) -> bool:
+    def _daemon_is_ready(self, name: str) -> bool:
         """Whether the terminal has signed in and takes debits."""
-        if not self.his_socket.exists():
+        socket = self.his_socket_of(name)
+        if not socket.exists():
             return False
-        with grpc.insecure_channel(f"unix:{self.his_socket}") as channel:
+        with grpc.insecure_channel(f"unix:{socket}") as channel:
             try:
                 told = TerminalServiceStub(channel).GetTerminal(terminal_pb2.GetTerminalRequest(), timeout=2)
             except grpc.RpcError:
