@@ -59,7 +59,8 @@ _COMPARED: Final = Row._fields.index("state")
 # --- totals -----------------------------------------------------------------------------------------------------
 
 
-class Total(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Total:
     """Number and sum of one kind's transactions whose money moved."""
 
     count: int
@@ -94,9 +95,12 @@ def add_up(rows: Iterable[Row]) -> Totals:
 
 def _digest(row: Row) -> int:
     """SM3 of the row's canonical text. No field can hold a line feed: ids and orders are printable, the rest ours."""
+    text = (
+        f"{row.transaction_id}\n{row.kind.value}\n{row.amount_fen}\n{row.accounting_date}\n"
+        f"{row.order_no}\n{row.order_part}\n{row.fingerprint}"
+    )
     digest = _SM3.copy()
-    fields = (row.transaction_id, row.kind.value, str(row.amount_fen), *row[4:_COMPARED])
-    digest.update("\n".join(fields).encode())
+    digest.update(text.encode())
     return int.from_bytes(digest.digest(), "big")
 
 
