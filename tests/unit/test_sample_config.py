@@ -92,5 +92,6 @@ def test_what_the_sample_leaves_switched_off_is_the_default(name: str) -> None:
     assert off >= NO_DEFAULT & shown.keys()
 
 
-def test_the_sample_gateway_has_a_consistent_registry() -> None:
-    registry_from(load(SAMPLES / "gateway.toml", GatewayConfig))
+def test_the_samples_fit_each_other() -> None:
+    registry = registry_from(load(SAMPLES / "gateway.toml", GatewayConfig))
+    registry.member_of(load(SAMPLES / "daemon.toml", DaemonConfig).terminal_id)
