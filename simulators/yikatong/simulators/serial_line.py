@@ -18,7 +18,8 @@ class SerialLine:
 
     def __init__(self, name: Path) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._watched: int | None = None  # the end that the reader's select holds open, whatever we close
         self._ends: tuple[int, int] | None = None  # our end, and the host's, held open so that hosts come and go
         self._wake_out, self._wake_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -44,9 +45,10 @@ class SerialLine:
                 return
             ends, self._ends = self._ends, None
             self._name.unlink()
+            self.wake()
+            self._lock.wait_for(lambda: self._watched != ends[0])
             for end in ends:
                 os.close(end)
-        self.wake()
 
     def write(self, data: bytes) -> bool:
         """Sends to the host, all or nothing; false where no line is plugged in or the host has not read for long."""
@@ -62,10 +64,13 @@ class SerialLine:
         """What the host sent; empty after `wait_s`, after `wake()`, after an unplug."""
         with self._lock:
             line = self._ends[0] if self._ends else None
+            self._watched = line
         readable, _, _ = select.select([self._wake_out] if line is None else [self._wake_out, line], [], [], wait_s)
         if self._wake_out in readable:
             os.read(self._wake_out, 64)
         with self._lock:  # an unplug may have come in between, and the number may belong to another file by now
+            self._watched = None
+            self._lock.notify_all()
             if line is None or self._ends is None or self._ends[0] != line or line not in readable:
                 return b""
             try:
