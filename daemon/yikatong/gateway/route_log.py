@@ -32,8 +32,12 @@ CREATE TABLE route (
     claimed INTEGER NOT NULL,
     undone TEXT NOT NULL,
     undone_reference TEXT NOT NULL,
-    sealed BLOB
+    sealed BLOB,
+    order_no TEXT NOT NULL,
+    order_part TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX route_of_terminal ON route (terminal_id, accounting_date);
+CREATE INDEX route_of_city ON route (home_region, accounting_date);
 CREATE INDEX route_unfinished ON route (state) WHERE state IN ('FWD', 'REV');
 CREATE TABLE guard (
     kind TEXT NOT NULL CHECK (kind IN ('REQUEST', 'ORDER', 'SEQUENCE')),
@@ -61,7 +65,7 @@ CREATE TABLE self_test_report (
 """
 
 _FIND = "SELECT * FROM route WHERE transaction_id = ?"
-_ADD = "INSERT INTO route VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_ADD = "INSERT INTO route VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SET = """
 UPDATE route SET state = ?, reason = ?, reference = ?, balance_fen = ?, accounting_date = ?, claimed = ?, undone = ?,
                  undone_reference = ?, sealed = ?
@@ -96,6 +100,8 @@ class Route:
     undone: str = ""
     undone_reference: str = ""
     sealed: bytes | None = None
+    order_no: str = ""
+    order_part: str = ""
 
     @classmethod
     def of(cls, order: DebitOrder, *, home_region: str, accounting_date: str) -> Route:
@@ -110,6 +116,8 @@ class Route:
             home_region,
             order.amount.count,
             accounting_date,
+            order_no=order.order_no,
+            order_part=order.order_part,
         )
 
 
@@ -133,7 +141,7 @@ def add(connection: apsw.Connection, route: Route) -> None:
             route.transaction_id, route.state.value, route.fingerprint, route.terminal_id, route.institution,
             route.treatment_region, route.home_region, route.amount_fen, route.accounting_date, route.reason,
             route.other_transaction, route.reference, route.balance_fen, route.claimed, route.undone,
-            route.undone_reference, route.sealed,
+            route.undone_reference, route.sealed, route.order_no, route.order_part,
         ),
     )  # fmt: skip
 

@@ -32,10 +32,11 @@ CREATE TABLE event(
 CREATE TABLE txn(
     transaction_id TEXT PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, order_no TEXT NOT NULL, order_part TEXT NOT NULL,
     state TEXT NOT NULL, self_test INTEGER NOT NULL, open INTEGER NOT NULL, number INTEGER NOT NULL,
-    content BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    accounting_date TEXT NOT NULL, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX txn_of_order ON txn(order_no, order_part);
 CREATE INDEX txn_open ON txn(open) WHERE open;
 CREATE INDEX txn_by_number ON txn(number);
+CREATE INDEX txn_of_date ON txn(accounting_date) WHERE accounting_date <> '';
 CREATE TABLE bill(transaction_id TEXT PRIMARY KEY, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 INSERT INTO counter VALUES('epoch', 0), ('sequence', 0);
@@ -46,6 +47,14 @@ T = TypeVar("T")
 
 _BY_ORDER: Final = (
     "order_no=? AND order_part=? ORDER BY state IN ('DECLINED','REVERSED','ABORTED'), number DESC LIMIT 1"
+)
+
+_SLICE: Final = 500
+_OF_DATE: Final = (
+    "accounting_date=? AND accounting_date<>'' AND NOT self_test AND transaction_id>? ORDER BY transaction_id LIMIT ?"
+)
+_NEXT_DATE: Final = (
+    "SELECT min(accounting_date) FROM txn WHERE accounting_date>? AND accounting_date<? AND accounting_date<>''"
 )
 
 _ROW = msgspec.json.Decoder(Transaction)
@@ -101,8 +110,9 @@ class Journal:
                 (number, row.transaction_id, content, head, self.vault.mac(head)),
             )
             connection.execute(
-                "INSERT INTO txn VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(transaction_id) DO UPDATE SET"
-                " state=excluded.state, open=excluded.open, content=excluded.content",
+                "INSERT INTO txn VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT(transaction_id) DO UPDATE SET"
+                " state=excluded.state, open=excluded.open, accounting_date=excluded.accounting_date,"
+                " content=excluded.content",
                 (
                     row.transaction_id,
                     row.request_id,
@@ -112,6 +122,7 @@ class Journal:
                     row.self_test,
                     row.state in UNRESOLVED or (row.state is State.APPROVED and not row.confirm_acknowledged),
                     number,
+                    row.accounting_date,
                     content,
                 ),
             )
@@ -158,6 +169,45 @@ class Journal:
             where += " AND number < (SELECT number FROM txn WHERE transaction_id=?)"
             parameters.append(before)
         return await self._many(f"{where} ORDER BY number DESC LIMIT ?", *parameters, count)
+
+    async def of_date(self, accounting_date: str) -> list[Transaction]:
+        """The rows of an accounting date by transaction id, without self-tests; read in slices."""
+        rows: list[Transaction] = []
+        while True:
+            after = rows[-1].transaction_id if rows else ""
+            found = await self._many(_OF_DATE, accounting_date, after, _SLICE)
+            rows += found
+            if len(found) < _SLICE:
+                return rows
+
+    async def unreconciled_dates(self, before: str) -> list[str]:
+        """Accounting dates with rows after the last one that is noted as reconciled, and before `before`."""
+
+        def job(connection: apsw.Connection) -> list[str]:
+            noted = connection.execute("SELECT value FROM counter WHERE name='reconciled'").fetchone()
+            date = f"{noted[0]:08d}" if noted else "00000000"
+            last, dates = f"{date[:4]}-{date[4:6]}-{date[6:]}", list[str]()
+            while found := connection.execute(_NEXT_DATE, (last, before)).fetchone():  # one look for each date
+                if found[0] is None:
+                    break
+                last = str(found[0])
+                dates.append(last)
+            return dates
+
+        return await self._read(job)
+
+    async def note_reconciled(self, accounting_date: str) -> None:
+        """Everything up to this date agrees with the gateway. It is never taken back. Raises StoreFailed."""
+        number = int(accounting_date.replace("-", ""))
+
+        def job(connection: apsw.Connection) -> None:
+            connection.execute(
+                "INSERT INTO counter VALUES('reconciled', ?) ON CONFLICT(name) DO UPDATE"
+                " SET value=max(value, excluded.value)",
+                (number,),
+            )
+
+        await self._store.commit(job)
 
     async def bill(self, transaction_id: str) -> Bill:
         def job(connection: apsw.Connection) -> Bill:
