@@ -25,6 +25,8 @@ _BATCH_MAX = 128
 _DEPTH_MAX = 4096
 _SYNCHRONOUS_EXTRA = 3
 _PAGE_SIZE = 4096
+_PIECE_SIZE = 64 * 1024
+"""SQLite's own file layer takes at most 128 KiB less one byte at a time, and calls the disk full above that."""
 
 
 class StoreFailed(Exception):
@@ -243,9 +245,10 @@ def _write_again(path: Path, vfs: str) -> None:
         # Opened by SQLite itself: closing a file of our own would drop the connection's POSIX locks.
         file = apsw.VFSFile(vfs, name, [kind | apsw.SQLITE_OPEN_READWRITE, 0])
         try:
-            content = file.xRead(file.xFileSize() if size is None else size, 0)
-            if content:
-                file.xWrite(content, 0)
+            end = file.xFileSize() if size is None else size
+            for offset in range(0, end, _PIECE_SIZE):
+                if content := file.xRead(min(_PIECE_SIZE, end - offset), offset):
+                    file.xWrite(content, offset)
             file.xSync(apsw.SQLITE_SYNC_FULL)
         finally:
             file.xClose()
