@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -44,16 +45,23 @@ def _client() -> str:
     return english[0]
 
 
-def _start(province: Province, folder: Path, *arguments: str, timeout_s: int = 130) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def _started(
+    province: Province, folder: Path, *arguments: str, timeout_s: int = 130
+) -> Iterator[subprocess.Popen[str]]:
     code = _client()
     assert SOCKET in code
     assert code.count("his.Debit, request, 130") == 2
     script = folder / "his.py"
     code = code.replace(SOCKET, str(province.his_socket)).replace("request, 130", f"request, {timeout_s}")
     script.write_text(code, encoding="utf-8")
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, script, *arguments], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # does nothing to one that has ended
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -63,7 +71,8 @@ def _end(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def _run(province: Province, folder: Path, *arguments: str) -> tuple[int, str]:
-    return _end(_start(province, folder, *arguments))
+    with _started(province, folder, *arguments) as client:
+        return _end(client)
 
 
 def _transaction(province: Province, order_no: str) -> Any:
@@ -108,12 +117,14 @@ def test_the_client_may_try_again_after_a_decline(province: Province, tmp_path: 
 
 def test_the_client_waits_for_the_proof_of_a_lost_answer(province: Province, tmp_path: Path) -> None:
     province.lose_answers()
-    try:
-        client = _start(province, tmp_path, "RX-3", "100", timeout_s=4)
-        _until(lambda: (row := _transaction(province, "RX-3")) and row.resolves_to == api.TRANSACTION_STATE_REVERSED)
-    finally:
-        province.heal()
-    status, printed = _end(client)
+    with _started(province, tmp_path, "RX-3", "100", timeout_s=4) as client:
+        try:
+            _until(
+                lambda: (row := _transaction(province, "RX-3")) and row.resolves_to == api.TRANSACTION_STATE_REVERSED
+            )
+        finally:
+            province.heal()
+        status, printed = _end(client)
     assert status == 1
     assert "TRANSACTION_STATE_REVERSED CANCELLED_BY_CALLER" in printed
     assert not (tmp_path / "RX-3.request").exists()
@@ -122,14 +133,14 @@ def test_the_client_waits_for_the_proof_of_a_lost_answer(province: Province, tmp
 def test_the_client_outlives_a_daemon_that_dies_in_the_middle(province: Province, tmp_path: Path) -> None:
     """The library's own UNAVAILABLE carries no details: the client must take it for PENDING, and ask."""
     province.lose_answers()
-    try:
-        client = _start(province, tmp_path, "RX-4", "100")
-        _until(lambda: (row := _transaction(province, "RX-4")) and row.journal_state == "SENT")
-        province.kill("daemon")
-    finally:
-        province.heal()
-    province.start("daemon")
-    status, _ = _end(client)
+    with _started(province, tmp_path, "RX-4", "100") as client:
+        try:
+            _until(lambda: (row := _transaction(province, "RX-4")) and row.journal_state == "SENT")
+            province.kill("daemon")
+        finally:
+            province.heal()
+        province.start("daemon")
+        status, _ = _end(client)
     row = _transaction(province, "RX-4")
     assert row.state in {api.TRANSACTION_STATE_APPROVED, api.TRANSACTION_STATE_REVERSED}
     assert status == (0 if row.state == api.TRANSACTION_STATE_APPROVED else 1)
