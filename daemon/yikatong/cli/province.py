@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -46,6 +48,8 @@ FAULT_HOTLINE: Final = "0532-0000000"
 
 _PROMPTS_MAX: Final = 1000
 _STARTED_WITHIN_S: Final = 30.0
+_PORTS: Final = range(20_000, 32_000)
+"""Below those that Linux lends to outgoing connections: nobody sits there while a killed process is away."""
 _CHANNEL_OPTIONS: Final[list[tuple[str, Any]]] = list(CLIENT_OPTIONS)
 
 
@@ -83,6 +87,7 @@ class Province:
         self._slot: VirtualSlot | None = None
         self._why_in_process = "--in-process" if in_process else ""
         self._reader_zh, self._reader_en = "", ""
+        self._ports = dict(zip(("city", "gateway"), _free_ports(), strict=False))
         self._write_again = {"city": self._write_city, "gateway": self._write_gateway}
         self.ca = DevelopmentCa.create(folder / "pki")
 
@@ -125,11 +130,11 @@ class Province:
 
     def clearing(self) -> Any:
         """A stub of the gateway's ClearingService, as an operator."""
-        return ClearingServiceStub(self._channel(self._port("gateway"), self.ca.client("operator-demo")))
+        return ClearingServiceStub(self._channel(self._ports["gateway"], self.ca.client("operator-demo")))
 
     def home_core(self) -> Any:
         """A stub of the remote city's CityCoreService, with the gateway's own certificate."""
-        return CityCoreServiceStub(self._channel(self._port("city"), self._gateway_as_client))
+        return CityCoreServiceStub(self._channel(self._ports["city"], self._gateway_as_client))
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
@@ -170,7 +175,7 @@ class Province:
             "daemon": ["-m", "yikatong.cli.main", "daemon"],
         }
         if name in self._write_again:
-            self._write_again[name]()  # where it was found before, it is found again
+            self._write_again[name]()
             (self.folder / f"{name}.port").unlink(missing_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
@@ -303,7 +308,7 @@ class Province:
                 "region": home.region,
                 "name_zh": home.zh,
                 "name_en": home.en,
-                "listen": f"127.0.0.1:{self._known_port('city')}",
+                "listen": f"127.0.0.1:{self._ports['city']}",
                 "state_dir": str(self.folder / "city"),
                 **_paths(identity),
                 "gateway_name": "gateway",
@@ -329,7 +334,7 @@ class Province:
         self._write(
             "gateway.toml",
             {
-                "listen": f"127.0.0.1:{self._known_port('gateway')}",
+                "listen": f"127.0.0.1:{self._ports['gateway']}",
                 "state_dir": str(self.folder / "gateway"),
                 "port_file": str(self.folder / "gateway.port"),
                 "development": True,
@@ -371,16 +376,9 @@ class Province:
 
     # --- processes ------------------------------------------------------------------------------------------------
 
-    def _port(self, name: str) -> int:
-        return int((self.folder / f"{name}.port").read_text(encoding="ascii"))
-
     def _address_of(self, name: str) -> str:
         """Where the others find it."""
-        return f"localhost:{self._line(name, self._port(name))}"
-
-    def _known_port(self, name: str) -> int:
-        """The port that was used before; at first 0, any."""
-        return self._port(name) if (self.folder / f"{name}.port").exists() else 0
+        return f"localhost:{self._line(name, self._ports[name])}"
 
     def _channel(self, port: int, identity: Identity) -> grpc.aio.Channel:
         channel = grpc.aio.secure_channel(f"localhost:{port}", identity.channel_credentials(), options=_CHANNEL_OPTIONS)
@@ -404,15 +402,22 @@ class Province:
 
     def _daemon_is_ready(self, name: str) -> bool:
         """Whether the terminal has signed in and takes debits."""
-        socket = self.his_socket_of(name)
-        if not socket.exists():
+        path = self.his_socket_of(name)
+        if not path.exists():
             return False
-        with grpc.insecure_channel(f"unix:{socket}") as channel:
+        with grpc.insecure_channel(f"unix:{path}") as channel:
             try:
                 told = TerminalServiceStub(channel).GetTerminal(terminal_pb2.GetTerminalRequest(), timeout=2)
             except grpc.RpcError:
                 return False  # the socket is a dead daemon's, or not served yet
             return bool(told.ready)
+
+
+def _free_ports() -> Iterator[int]:
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            yield port
 
 
 def _paths(identity: Identity) -> dict[str, str]:
