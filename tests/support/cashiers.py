@@ -24,6 +24,8 @@ from yikatong.runtime.edge import error_of
 
 NOTHING: Final = "NOTHING"
 """Heard where a call failed without a word of the terminal's: connection lost, deadline over, hung up."""
+_NOT_YET: Final = frozenset({"NOT_SIGNED_IN", "GATEWAY_UNREACHABLE", "TRANSACTION_NOT_FOUND"})
+"""Nothing was sent: a cashier waits a little and sends the same request again."""
 _OPTIONS: Final = [
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -199,7 +201,7 @@ class Cashier:
         request.confirm_within_ms = self.dice.choice(manners.confirm_within_ms) if holds else 0
         heard = await self._click(request)
         tries = 0
-        while heard.told == NOTHING and tries < 6:
+        while (heard.told == NOTHING and tries < 6) or (heard.told in _NOT_YET and tries < 30):
             tries += 1
             await self._pause()
             ask = self._does(0.3)
