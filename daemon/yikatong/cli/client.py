@@ -101,6 +101,16 @@ def place(config: Path | None) -> Place:
     return Place(found.sockets.his, found.sockets.technician, found.hotlines.policy, found.hotlines.fault, found)
 
 
+def found_place(config: Path | None) -> Place:
+    """As `place`; a configuration that can't be used is told to the person and ends the command."""
+    try:
+        return place(config)
+    except YikatongError as error:
+        if output.wants_debug():
+            raise
+        sys.exit(tell(error))
+
+
 def why_silent(path: str) -> SocketCause | None:
     """What keeps us from the daemon's socket; None where something listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:

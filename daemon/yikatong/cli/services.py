@@ -18,7 +18,9 @@ from yikatong.runtime.config import ConfigurationInvalid, load
 EXIT_CONFIGURATION: Final = 78
 """EX_CONFIG: starting again does not help; the units do not restart on it."""
 
-_WITHOUT_HOPE: Final = frozenset({Reason.CONFIGURATION_INVALID, Reason.CERTIFICATE_INVALID, Reason.TERMINAL_SUPERSEDED})
+_WITHOUT_HOPE: Final = frozenset(
+    {Reason.CONFIGURATION_INVALID, Reason.CERTIFICATE_INVALID, Reason.TERMINAL_SUPERSEDED, Reason.STORE_NOT_OURS}
+)
 
 Config = TypeVar("Config")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,6 +45,29 @@ def card(name: str, list_deck: bool, port: int | None) -> None:
         message = f"没有这张测试卡（--list 列出全部）/ no such test card (--list shows them): {name}"
         raise click.BadParameter(message) from error
     _hold(chosen, port)
+
+
+@simulate.command()
+@click.option(
+    "--config",
+    "-c",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="配置文件 / configuration",
+)
+def city(file: Path) -> None:
+    """运行一座参保地城市的核心系统 / Run a home city's core, with its own ledger; faults on demand.
+
+    故障写在 faults_file 中，每行一个 / The faults stand in `faults_file`, one a line.
+    """
+    from yikatong.simulators.city import run
+
+    try:
+        sys.exit(run(file))
+    except YikatongError as error:
+        click.echo(f"✗ {error.meaning.zh} {error.meaning.en} [{error.reason.value}] {error.detail}", err=True)
+        sys.exit(1)
 
 
 def _list(deck: tuple[DeckCard, ...]) -> None:

@@ -36,7 +36,7 @@ _PENDING = api.TRANSACTION_STATE_PENDING
 )
 def card(config: Path | None, wait_s: int) -> None:
     """读卡（脱敏）并查询个人账户 / Read the card, masked, and its personal account."""
-    at = client.place(config)
+    at = client.found_place(config)
 
     async def work() -> api.GetAccountResponse:
         async with client.channel(at.his) as channel:
@@ -83,7 +83,7 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
         amount_fen = Fen.from_yuan(amount).count
     except ValueError as error:
         raise click.BadParameter("金额格式如 36.50 / an amount looks like 36.50", param_hint="AMOUNT") from error
-    at = client.place(config)
+    at = client.found_place(config)
     request = api.DebitRequest(
         request_id=request_id or str(uuid.uuid4()),
         order_no=order_no or f"cli-{uuid.uuid4().hex[:12]}",
@@ -119,7 +119,7 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
 @click.option("--count", type=click.IntRange(1, 200), default=20, help="条数 / how many")
 def transactions(config: Path | None, open_only: bool, count: int) -> None:
     """列出最近的交易 / List transactions, newest first."""
-    at = client.place(config)
+    at = client.found_place(config)
 
     async def work() -> api.ListTransactionsResponse:
         async with client.channel(at.his) as channel:

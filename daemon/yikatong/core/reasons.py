@@ -92,10 +92,13 @@ class Reason(Enum):
     TRANSACTION_ID_REUSED = "TRANSACTION_ID_REUSED"
     TRANSACTION_NOT_FOUND = "TRANSACTION_NOT_FOUND"
     ALREADY_REVERSED = "ALREADY_REVERSED"
+    NOT_CANCELLABLE = "NOT_CANCELLABLE"
+    REFUND_EXCEEDS_DEBIT = "REFUND_EXCEEDS_DEBIT"
     NEEDS_OPERATOR = "NEEDS_OPERATOR"
     TOO_MANY_UNRESOLVED = "TOO_MANY_UNRESOLVED"
     JOURNAL_UNAVAILABLE = "JOURNAL_UNAVAILABLE"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    STORE_NOT_OURS = "STORE_NOT_OURS"
     NOT_SIGNED_IN = "NOT_SIGNED_IN"
     INVALID_FIELD = "INVALID_FIELD"
     CONFIGURATION_INVALID = "CONFIGURATION_INVALID"
@@ -187,10 +190,13 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.TRANSACTION_ID_REUSED: _declined("交易号重复且内容不同，未执行。", "The transaction id came again with other content; nothing was executed.", *_CALL),
     Reason.TRANSACTION_NOT_FOUND: _never(Status.NOT_FOUND, "没有这笔交易。", "There is no such transaction.", "请核对交易号、请求号或单据号。", "Check the transaction id, request id or order number."),
     Reason.ALREADY_REVERSED: _declined("该笔交易已冲正。", "The transaction was reversed.", "未扣款；可重新收费。", "No money is taken; charge again if wanted."),
+    Reason.NOT_CANCELLABLE: _declined("该笔扣款不能撤销。", "The debit can not be cancelled.", "隔日、已退费或已撤销的扣款不能撤销；可改办退费。", "A debit of an earlier accounting date, or one that was refunded or cancelled, can not; refund what is left."),
+    Reason.REFUND_EXCEEDS_DEBIT: _declined("退费金额超过可退余额。", "The refund exceeds what is left of the debit.", "请查询该笔扣款的可退金额后重新办理。", "Look up what is still refundable, then refund no more than that."),
     Reason.NEEDS_OPERATOR: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "该笔交易需要人工核实。", "An operator must decide this transaction.", "请拨打故障热线，不要重复收费。", "Call the fault hotline; do not charge again."),
     Reason.TOO_MANY_UNRESOLVED: _before("未决交易过多，暂停扣款。", "Too many transactions are open; no new debit is taken.", "请检查网络；运行 yikatong doctor。", "Check the network; run yikatong doctor."),
     Reason.JOURNAL_UNAVAILABLE: _before("终端流水不可用，停止扣款。", "The terminal's journal is not available; no money may move.", "请检查磁盘空间；运行 yikatong doctor 并拨打故障热线。", "Check the disk; run yikatong doctor and call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.STORE_UNAVAILABLE: _before("网关数据库不可用。", "The gateway's database is not available.", *_CALL, status=Status.UNAVAILABLE),
+    Reason.STORE_NOT_OURS: _never(Status.FAILED_PRECONDITION, "数据文件属于其他程序或其他版本。", "The data file belongs to another program or another version.", "请装回写入它的版本；不要删除该文件，并拨打故障热线。", "Install the version that wrote it again; do not delete the file, and call the fault hotline."),
     Reason.NOT_SIGNED_IN: _before("终端尚未签到。", "The terminal has not signed in.", "请等待自动签到；仍未成功时运行 yikatong doctor。", "Wait for the sign-in; if it does not come run yikatong doctor.", status=Status.UNAVAILABLE),
     Reason.INVALID_FIELD: _never(Status.INVALID_ARGUMENT, "字段不符合要求。", "A field is not valid.", "请按错误详情改正该字段。", "Correct the field that the details name."),
     Reason.CONFIGURATION_INVALID: _never(Status.FAILED_PRECONDITION, "配置文件有错误。", "The configuration is not valid.", "请运行 yikatong check-config 并改正。", "Run yikatong check-config and correct it."),
