@@ -94,6 +94,12 @@ async def test_pages_go_from_newest_to_oldest_without_self_tests(journal: Journa
         "DELETE FROM event WHERE number=3",
         "UPDATE txn SET content=CAST(replace(content, 'SENT', 'DEBT') AS BLOB)",
         "DELETE FROM txn",
+        "UPDATE txn SET open=0",
+        "UPDATE txn SET state='REVERSED'",
+        "UPDATE txn SET self_test=1",
+        "UPDATE txn SET request_id=request_id || 'x'",
+        "UPDATE txn SET order_no='x'",
+        "UPDATE txn SET order_part='x'",
     ],
 )
 async def test_any_damage_breaks_the_chain(tmp_path: Path, damage: str) -> None:

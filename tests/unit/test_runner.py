@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,8 +19,8 @@ from tests.support.far_end import FarEnd, Lost
 from tests.support.rows import PAYER, request
 from yikatong.core.bill import Bill
 from yikatong.core.card import CardAlgorithm, CardIdentity
-from yikatong.core.orders import Accepted, Conflict, Fenced, Posted, Tombstoned, Undecided, Unfit
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.orders import Accepted, Conflict, Denied, Fenced, Posted, Tombstoned, Undecided, Unfit
+from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.session import Granted
 from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
@@ -155,7 +156,8 @@ async def test_other_content_under_one_request_id_is_refused_by_name(world: Worl
         with pytest.raises(YikatongError) as caught:
             await world.debit(replace(asked, **cast("Any", change)))
         assert caught.value.reason is Reason.REQUEST_ID_REUSED
-        assert caught.value.facts == {"field": next(iter(change)), "transaction_id": done.transaction_id}
+        named = {"field": next(iter(change)), "transaction_id": done.transaction_id, "outcome": "MOVED"}
+        assert caught.value.facts == named
     assert world.far_end.balance_fen == 96_350
 
 
@@ -180,6 +182,28 @@ async def test_the_nervous_double_click_finds_the_order_in_progress(world: World
     assert caught.value.reason is Reason.ORDER_IN_PROGRESS
     world.desk.gate.set()
     assert (await first).state is State.APPROVED
+
+
+async def test_of_double_clicks_that_come_at_once_one_pays(world: World) -> None:
+    hold, held = threading.Event(), threading.Event()
+
+    def slow(connection: apsw.Connection) -> None:
+        held.set()
+        hold.wait(5)
+
+    busy = asyncio.create_task(world.journal._store.commit(slow))
+    await until(held.is_set)
+    order_no = request().order_no
+    callers = [asyncio.create_task(world.debit(request(order_no=order_no))) for _ in range(3)]
+    await until(lambda: world.journal._store._queue.qsize() == len(callers))  # type: ignore[attr-defined]  # a Store
+    hold.set()
+    told = await asyncio.gather(*callers, return_exceptions=True)
+    await busy
+    paid = [row for row in told if isinstance(row, Transaction)]
+    refused = [error for error in told if isinstance(error, YikatongError)]
+    assert [row.state for row in paid] == [State.APPROVED]
+    assert [error.reason for error in refused] == [Reason.ORDER_IN_PROGRESS] * 2
+    assert {error.facts["transaction_id"] for error in refused} == {paid[0].transaction_id}, "it can be asked for"
 
 
 async def test_a_decline_is_final_and_frees_the_order(world: World) -> None:
@@ -328,6 +352,30 @@ async def test_a_held_debit_that_nobody_confirms_is_reversed_and_says_so(world: 
     assert world.far_end.balance_fen == 100_000
 
 
+async def test_a_confirmation_before_there_is_an_approval_is_not_told_that_nothing_moved(world: World) -> None:
+    world.far_end.gate = asyncio.Event()
+    asked = request()
+    caller = asyncio.create_task(world.debit(asked))
+    await until(lambda: bool(world.far_end.calls))
+    row = await world.journal.by_request(asked.request_id)
+    assert row is not None
+    with pytest.raises(YikatongError) as caught:
+        await world.runner.confirm(row.transaction_id)
+    assert (caught.value.reason, caught.value.meaning.moved) == (Reason.OUTCOME_PENDING, Moved.PENDING)
+    world.far_end.gate.set()
+    assert (await caller).state is State.APPROVED
+
+
+async def test_a_confirmation_of_what_an_operator_must_decide_is_not_told_that_it_is_reversed(world: World) -> None:
+    world.far_end.back = Lost("debit", "enquire", times=10_000)
+    world.far_end.reversal = Denied(Reason.NEEDS_OPERATOR)
+    told = await world.debit(request())
+    assert told.state is State.MANUAL
+    with pytest.raises(YikatongError) as caught:
+        await world.runner.confirm(told.transaction_id)
+    assert (caught.value.reason, caught.value.meaning.moved) == (Reason.NEEDS_OPERATOR, Moved.PENDING)
+
+
 async def test_one_card_has_one_open_debit(world: World) -> None:
     world.far_end.line = Lost("debit", "enquire", "reverse", times=10_000)
     told = await world.debit(request(), patience_s=0.01)
@@ -428,6 +476,34 @@ async def test_a_journal_that_fails_after_the_debit_leaves_the_outcome_open(worl
     with pytest.raises(YikatongError) as caught:
         await world.debit(asked)
     assert caught.value.facts["outcome"] == "PENDING", "a journal that can't be read never says: not moved"
+
+
+async def test_a_confirmation_that_the_journal_cannot_keep_is_open_not_too_late(world: World) -> None:
+    """Whether it is on the disk is unknown: told "too late, charge again", the HIS would take the money twice."""
+    told = await world.debit(request(confirm_within_ms=60_000))
+    await _break(world.journal)
+    with pytest.raises(YikatongError) as caught:
+        await world.runner.confirm(told.transaction_id)
+    assert (caught.value.reason, caught.value.facts["outcome"]) == (Reason.JOURNAL_UNAVAILABLE, "PENDING")
+    assert "confirm" not in world.far_end.calls
+
+
+async def test_a_debit_at_the_desk_does_not_hang_where_the_journal_failed_under_another(world: World) -> None:
+    """The same card's earlier debit can't be settled any more, and waiting for it must not stop the whole process."""
+    world.far_end.gate = asyncio.Event()
+    earlier = asyncio.create_task(world.debit(request()))
+    await until(lambda: bool(world.far_end.calls))
+    world.desk.gate = asyncio.Event()
+    later = asyncio.create_task(world.debit(request()))
+    await until(lambda: world.desk.visits == 2)
+    await _break(world.journal)
+    world.far_end.gate.set()
+    with pytest.raises(YikatongError):
+        await earlier
+    world.desk.gate.set()
+    with pytest.raises(YikatongError) as caught:
+        await later
+    assert caught.value.reason is Reason.TOO_MANY_UNRESOLVED
 
 
 async def test_every_approval_costs_three_commits(world: World) -> None:

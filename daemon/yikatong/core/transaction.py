@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from yikatong.core.orders import Posted, Purpose
 from yikatong.core.reasons import Reason
-from yikatong.core.terminal_table import State, Step
+from yikatong.core.terminal_table import UNRESOLVED, State, Step
 from yikatong.core.values import Fen, RequestId, TransactionId
 
 
@@ -65,6 +65,11 @@ class Transaction:
     @property
     def why(self) -> Reason | None:
         return Reason(self.reason) if self.reason else None
+
+    @property
+    def needs_work(self) -> bool:
+        """Whether a start takes it up: its outcome is open, or its confirmation is not yet acknowledged."""
+        return self.state in UNRESOLVED or (self.state is State.APPROVED and not self.confirm_acknowledged)
 
     def differing_field(self, other: Transaction) -> str:
         """Name of the first field in which two requests with one id differ; empty where they are the same request."""

@@ -15,7 +15,6 @@ import msgspec
 
 from yikatong.core.bill import Bill
 from yikatong.core.reasons import Moved, Reason, YikatongError
-from yikatong.core.terminal_table import UNRESOLVED, State
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.store import Job, OpenStore, Store, StoreFailed
 from yikatong.terminal.chain import GENESIS, link
@@ -120,7 +119,7 @@ class Journal:
                     row.order_part,
                     row.state.value,
                     row.self_test,
-                    row.state in UNRESOLVED or (row.state is State.APPROVED and not row.confirm_acknowledged),
+                    row.needs_work,
                     number,
                     row.accounting_date,
                     content,

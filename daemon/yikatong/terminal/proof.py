@@ -9,12 +9,17 @@ from __future__ import annotations
 from typing import Final
 
 import apsw
+import msgspec
 
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.transaction import Transaction
 from yikatong.terminal.chain import GENESIS, link
 from yikatong.terminal.vault import Vault
 
 SLICE: Final = 2000
+
+_ROW: Final = msgspec.json.Decoder(Transaction)
+_ROWS: Final = "SELECT transaction_id, content, request_id, order_no, order_part, state, self_test, open FROM txn"
 
 
 class Proof:
@@ -49,13 +54,12 @@ class Proof:
     def compare(self, connection: apsw.Connection) -> bool:
         """The next slice of rows; whether there may be more. A row that differs may just have changed: see `settle`."""
         seen = 0
-        for transaction_id, content in connection.execute(
-            "SELECT transaction_id, content FROM txn WHERE transaction_id>? ORDER BY transaction_id LIMIT ?",
-            (self._compared, SLICE),
+        for transaction_id, content, *columns in connection.execute(
+            f"{_ROWS} WHERE transaction_id>? ORDER BY transaction_id LIMIT ?", (self._compared, SLICE)
         ):
             seen += 1
             self._compared = transaction_id
-            if self._latest.get(transaction_id) != hash(content):
+            if not self._fits(transaction_id, content, columns):
                 self._changing.add(transaction_id)
         return seen == SLICE
 
@@ -64,9 +68,23 @@ class Proof:
         while self.walk(connection):
             pass
         for transaction_id in self._changing:
-            row = connection.execute("SELECT content FROM txn WHERE transaction_id=?", (transaction_id,)).fetchone()
-            if row is None or self._latest.get(transaction_id) != hash(row[0]):
+            row = connection.execute(f"{_ROWS} WHERE transaction_id=?", (transaction_id,)).fetchone()
+            if row is None or not self._fits(transaction_id, row[1], list(row[2:])):
                 raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "a row differs from its last event")
         counted = connection.execute("SELECT count(*) FROM txn").fetchone()
         if counted != (len(self._latest),):
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "an event has no row")
+
+    def _fits(self, transaction_id: str, content: bytes, columns: list[object]) -> bool:
+        """Whether a row is its last event, and is found as what it says: by its keys, and among the open ones."""
+        if self._latest.get(transaction_id) != hash(content):
+            return False
+        row = _ROW.decode(content)
+        return columns == [
+            row.request_id,
+            row.order_no,
+            row.order_part,
+            row.state.value,
+            row.self_test,
+            row.needs_work,
+        ]

@@ -148,11 +148,19 @@ class Runner:
         return await self._wait(live, patience_s)
 
     async def confirm(self, transaction_id: TransactionId) -> Transaction:
-        """The HIS has booked it. Raises CONFIRM_TOO_LATE, TRANSACTION_NOT_FOUND."""
+        """The HIS has booked it. Raises CONFIRM_TOO_LATE only where that is sure, and TRANSACTION_NOT_FOUND.
+
+        OUTCOME_PENDING: there is no approval yet; NEEDS_OPERATOR: nobody knows yet; JOURNAL_UNAVAILABLE: whether the
+        confirmation is on the disk is open.
+        """
         live = await self._find(transaction_id)
         if live.row.state in {State.SENT, State.PREPARED}:
-            raise YikatongError(Reason.NOT_ALLOWED, "there is no approval yet that could be confirmed")
+            raise YikatongError(Reason.OUTCOME_PENDING, "there is no approval yet", transaction_id=transaction_id)
         await self._happen(live, HisConfirmed())
+        if live.refused is not None:
+            raise live.refused
+        if live.row.state is State.MANUAL:
+            raise YikatongError(Reason.NEEDS_OPERATOR, "an operator must decide", transaction_id=transaction_id)
         if live.row.state is not State.APPROVED:
             told = verdict(live.row.state)
             raise YikatongError(
@@ -257,10 +265,15 @@ class Runner:
             await self._happen(live, Go())
 
     def _require_no_twin(self, live: Live) -> None:
-        """The nervous double click: the same order under another request id, while the first is being prepared."""
+        """The nervous double click: the same order under another request id, while the first is being prepared.
+
+        Only one that began earlier stands in the way; where both came at once, they would else refuse each other.
+        """
         for other in self._live.values():
+            if other is live:
+                return
             same = (other.row.order_no, other.row.order_part) == (live.row.order_no, live.row.order_part)
-            if other is not live and same and other.row.state not in _WITHOUT_MONEY:
+            if same and other.row.state not in _WITHOUT_MONEY:
                 raise _order_taken(other.row)
 
     def _require_able(self) -> None:
@@ -329,8 +342,7 @@ class Runner:
 
     def _carry_out(self, live: Live, decided: Step, before: Transaction) -> None:
         row = live.row
-        live.changed.set()  # first: who waits is answered before anything else is begun
-        live.changed = asyncio.Event()
+        self._wake(live)  # first: who waits is answered before anything else is begun
         for effect in decided.effects:
             match effect:
                 case Effect.SEND_DEBIT:
@@ -370,6 +382,12 @@ class Runner:
         if row.state in FINAL and not confirming and Effect.SEND_REVERSAL not in decided.effects:
             self._forget(live)
 
+    @staticmethod
+    def _wake(live: Live) -> None:
+        """Wakes who waits for a change; an event that stayed set would let a waiting loop spin for ever."""
+        live.changed.set()
+        live.changed = asyncio.Event()
+
     def _hold(self, row: Transaction) -> Transaction:
         within = timedelta(milliseconds=row.confirm_within_ms)
         return replace(
@@ -393,7 +411,7 @@ class Runner:
         if not sent:
             decided = step(State.PREPARED, CommitFailed())
             live.row = live.row.moved(decided, at=self._clock.now().isoformat())
-        live.changed.set()
+        self._wake(live)
         self._leave(Reason.JOURNAL_UNAVAILABLE)
 
     def _leave_service(self, live: Live) -> None:
@@ -557,6 +575,7 @@ def _same_request(known: Transaction, request: Transaction) -> None:
             "the request id was used with other content",
             field=field_name,
             transaction_id=known.transaction_id,
+            outcome=verdict(known.state).moved.value,  # of the transaction that is named
         )
 
 
