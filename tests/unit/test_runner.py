@@ -31,7 +31,7 @@ from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub, Stage
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.runner import Limits, Runner
+from yikatong.terminal.runner import Limits, Runner, ask_later
 from yikatong.terminal.session import Session
 
 IDENTITY = CardIdentity(
@@ -46,7 +46,12 @@ IDENTITY = CardIdentity(
     expiry_date="2035-01-01",
 )
 GRANTED = Granted(1, datetime.now(UTC), "P99000200001", "测试药店", "990002", "1", "2", "2026-01-02")
-HASTY = Limits(Patience(total_s=0.4, call_s=0.3, resend_s=0.02, enquire_s=0.02), lambda attempt: 0.02, grace_s=0.3)
+HASTY = Limits(
+    Patience(total_s=0.4, call_s=0.3, resend_s=0.02, enquire_s=0.02),
+    lambda attempt: 0.02,
+    grace_s=0.3,
+    ask_later=lambda asked: 0.4,
+)
 
 
 class _Desk:
@@ -276,14 +281,20 @@ async def test_a_fenced_terminal_neither_debits_nor_reverses(world: World) -> No
     assert "reverse" not in world.far_end.calls
 
 
-async def test_a_reversal_that_is_denied_waits_for_an_operator(world: World) -> None:
+async def test_a_promised_reversal_is_asked_about_until_it_is_done(world: World) -> None:
     world.far_end.back = Lost("debit", times=10_000)
     world.far_end.reversal = Accepted()
     told = await world.debit(request())
     assert told.state is State.ACCEPTED
+    await until(lambda: world.far_end.calls.count("reverse") >= 3)  # nobody nudges, the link was never down
     world.far_end.reversal = Tombstoned("T")
-    world.runner.nudge()
     assert (await world.settled(told)).state is State.REVERSED
+
+
+def test_a_city_that_comes_back_is_asked_within_five_minutes() -> None:
+    pauses = [ask_later(asked) for asked in range(1, 1_000)]
+    assert pauses[:5] == [30.0, 60.0, 120.0, 240.0, 240.0]
+    assert set(pauses[5:]) == {240.0}
 
 
 async def test_a_caller_that_leaves_before_the_card_leaves_nothing(world: World) -> None:

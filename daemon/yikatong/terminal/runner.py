@@ -53,7 +53,6 @@ from yikatong.terminal.session import Session
 _log = structlog.get_logger(__name__)
 
 _REVERSAL_CALL_S: Final = 20.0
-_ASK_LATER_S: Final = 3600.0
 _GRACE_S: Final = 3.0
 UNRESOLVED_MAX: Final = 20
 _WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
@@ -77,6 +76,7 @@ class Live:
     refused: YikatongError | None = None
     waiters: int = 0
     attempts: int = 0
+    asked_later: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,6 +88,15 @@ class Live:
         return self.refused is not None or verdict(self.row.state).told is not Told.PENDING
 
 
+def ask_later(asked: int) -> float:
+    """Seconds before a promised reversal is asked about for the n-th time (n from 1): 30, 60, 120, 240, for ever.
+
+    The gateway itself insists every 20 s: so the row is final within five minutes after its city is back, however long
+    that was away.
+    """
+    return min(30.0 * 2.0 ** min(asked - 1, 8), 240.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Patience of a debit, and how long a caller that is told PENDING may still hope for REVERSED."""
@@ -95,6 +104,7 @@ class Limits:
     patience: Patience = TERMINAL_PATIENCE
     backoff: Backoff = terminal_backoff
     grace_s: float = _GRACE_S
+    ask_later: Backoff = ask_later
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -463,9 +473,10 @@ class Runner:
         await self._happen(live, ConfirmTimeUp())
 
     async def _ask_later(self, live: Live) -> None:
-        """The gateway has promised the reversal: ask once an hour, and when the link comes back."""
+        """The gateway has promised the reversal: ask now and then, and when the link comes back."""
+        live.asked_later += 1
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ASK_LATER_S):
+            async with asyncio.timeout(self._limits.ask_later(live.asked_later)):
                 await live.nudge.wait()
         live.nudge.clear()
         order, cause = _order(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
