@@ -1,7 +1,8 @@
 """The home city's ledger table: state of a transaction × event → entries, reply, next state.
 
 Pure, and plain data. One step is one SQL transaction of the ledger (L1 of the design), and the transaction id is its
-unique key. The ledger is the only authority on money: what it says once, it says for ever.
+unique key. The ledger is the only authority on money: what it says once, it says for ever. How a credit moves the row
+of its original stands in `credit_ledger_table`; to the debit itself nothing more can happen then.
 
 What is not listed raises IllegalEvent. Confirming an id that the ledger never saw is listed: a far end may ask it,
 and nothing can be said but that nothing is known.
@@ -25,6 +26,7 @@ class State(Enum):
     DECLINED = "DECLINED"
     REVERSED = "REVERSED"
     TOMBSTONE = "TOMBSTONE"
+    CANCELLED = "CANCELLED"  # confirmed, and taken back by a credit of its own
 
 
 class Event(Enum):
@@ -92,6 +94,10 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (State.CONFIRMED, Event.REVERSAL): Step(State.CONFIRMED, Reply.DENIED_CONFIRMED, alarm=True),
     (State.CONFIRMED, Event.CONFIRM): Step(State.CONFIRMED, Reply.CONFIRMED),
     (State.CONFIRMED, Event.QUERY): Step(State.CONFIRMED, Reply.POSTED),
+    (State.CANCELLED, Event.DEBIT_AGAIN): Step(State.CANCELLED, Reply.POSTED),
+    (State.CANCELLED, Event.REVERSAL): Step(State.CANCELLED, Reply.DENIED_CONFIRMED, alarm=True),
+    (State.CANCELLED, Event.CONFIRM): Step(State.CANCELLED, Reply.CONFIRMED),
+    (State.CANCELLED, Event.QUERY): Step(State.CANCELLED, Reply.POSTED),
     (State.DECLINED, Event.DEBIT_AGAIN): Step(State.DECLINED, Reply.DECLINED),
     (State.DECLINED, Event.REVERSAL): Step(State.DECLINED, Reply.WAS_DECLINED),
     (State.DECLINED, Event.CONFIRM): Step(State.DECLINED, Reply.TOO_LATE, alarm=True),

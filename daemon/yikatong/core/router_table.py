@@ -178,8 +178,10 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (S.REJECTED, E.QUERY): Step(S.REJECTED, Reply.STORED),
     (S.REJECTED, E.REVERSAL): Step(S.REJECTED, Reply.WAS_DECLINED),
     (S.REJECTED, E.CONFIRM): Step(S.REJECTED, Reply.TOO_LATE, alarm=True),
-    # A reversal is decided: nothing is forwarded any more, and late answers to the debit change nothing.
-    **{(s, e): Step(s, Reply.ALREADY_REVERSED) for s in _UNDOING for e in _OF_THE_DEBIT},
+    # A reversal is decided: nothing is forwarded any more, and late answers to the debit change nothing. But only what
+    # the ledger has undone is told as undone: until then this row alone stands for it, and it may be lost.
+    **{(S.REV, e): Step(S.REV, Reply.UNDECIDED) for e in _OF_THE_DEBIT},
+    **{(S.REVDONE, e): Step(S.REVDONE, Reply.ALREADY_REVERSED) for e in _OF_THE_DEBIT},
     **{(s, E.CONFIRM): Step(s, Reply.TOO_LATE) for s in _UNDOING},
     **{(s, E.LEDGER_CONFIRM_SILENT): Step(s, Reply.UNDECIDED) for s in _UNDOING},
     **{(s, E.LEDGER_CONFIRM_TOO_LATE): Step(s, Reply.TOO_LATE) for s in _UNDOING},

@@ -9,6 +9,7 @@ import grpc
 
 from yikatong.api.citycore.v1 import citycore_pb2 as city
 from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
+from yikatong.core.credits import CreditAnswer, CreditKind, CreditOrder, fitting_credit
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,
@@ -20,8 +21,9 @@ from yikatong.core.orders import (
     fitting,
 )
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.core.values import Region
-from yikatong.ledger.report import Totals
+from yikatong.core.values import Fen, Region
+from yikatong.ledger.entries import SUSPENSE
+from yikatong.ledger.report import Entry, Totals
 from yikatong.runtime import wire
 from yikatong.runtime.leg import LinkDown
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
@@ -87,9 +89,20 @@ class CityClient:
         except wire.AnswerUnfit as error:
             raise LinkDown("an answer that does not fit") from error
 
+    async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
+        wired = wire.credit_to_wire(order)
+        if order.kind is CreditKind.CANCELLATION:
+            cancelled = await _learn(self._stub.Cancel(city.CancelRequest(credit=wired), timeout=self._call_s))
+            answer = cancelled.answer
+        else:
+            refunded = await _learn(self._stub.Refund(city.RefundRequest(credit=wired), timeout=self._call_s))
+            answer = refunded.answer
+        return fitting_credit(order, wire.credit_answer_from_wire(order.transaction_id, answer))
+
     async def totals(self, region: Region) -> Totals:
         """The city's books, added up from its list of entries. Raises YikatongError CITY_UNREACHABLE."""
         sums: dict[str, tuple[int, int]] = {}
+        suspense = []
         after, more = 0, True
         while more:
             request = city.ListEntriesRequest(home_region=region.code, after_entry=after)
@@ -102,8 +115,21 @@ class CityClient:
                 amount, count = sums.get(name, (0, 0))
                 sums[name] = (amount + entry.amount_fen, count + 1)
                 after = entry.entry
+                if name == SUSPENSE:
+                    suspense.append(
+                        Entry(after, entry.transaction_id, name, Fen(entry.amount_fen), entry.accounting_date)
+                    )
             more = page.more
-        return Totals.of(sums)
+        return Totals.of(sums, suspense)
+
+    async def entries(self, region: Region, date: str, after: int) -> tuple[list[Entry], bool]:
+        """The next entries of an accounting date, and whether there are more. Raises LinkDown."""
+        request = city.ListEntriesRequest(home_region=region.code, accounting_date=date, after_entry=after)
+        page = await _learn(self._stub.ListEntries(request, timeout=_LIST_S))
+        return [
+            Entry(entry.entry, entry.transaction_id, entry.account, Fen(entry.amount_fen), entry.accounting_date)
+            for entry in page.entries
+        ], page.more
 
     async def close(self) -> None:
         await self._channel.close()

@@ -15,16 +15,22 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from yikatong.api.operations.v1 import operations_pb2, operations_pb2_grpc
+from yikatong.api.operations.v1 import (
+    operations_pb2,
+    operations_pb2_grpc,
+    reconciliation_pb2,
+    reconciliation_pb2_grpc,
+)
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import rpc
+from yikatong.gateway import reconciliation_rpc, rpc
 from yikatong.gateway.books import Books
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.config import GatewayConfig
 from yikatong.gateway.directory import OneCity, SampleDirectory
 from yikatong.gateway.partition import Partition
+from yikatong.gateway.reconciliation import Cities
 from yikatong.gateway.registry import HomeCity, Registry, registry_from
 from yikatong.gateway.router import WAITS, Waits
 from yikatong.gateway.routing import Rules
@@ -47,6 +53,7 @@ _SERVICES: Final = (
     gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name,
     gateway_pb2.DESCRIPTOR.services_by_name["SelfTestService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["ClearingService"].full_name,
+    reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
 )
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +78,8 @@ async def serve(
         money = await stack.enter_async_context(_money(config, registry, clients, clock, waits))
         self_test = await stack.enter_async_context(_self_test(config, registry, clock, waits))
         books = Books(money.store, registry, clients)
-        server, port, checks = await _start(config, registry, money, self_test, books, clock)
+        cities = Cities(money.router, registry, clients, clock)
+        server, port, checks = await _start(config, registry, money, self_test, books, cities, clock)
         stack.push_async_callback(server.stop, _GRACE_S)
         notifier = Notifier.from_environment()
 
@@ -80,6 +88,9 @@ async def serve(
 
         watchdog = asyncio.create_task(Watchdog(notifier, probe, limit_s=watchdog_limit_s()).run())
         stack.callback(watchdog.cancel)
+        reconciling = asyncio.create_task(cities.run(), name="reconciliation")
+        reconciling.add_done_callback(_background_ended)
+        stack.push_async_callback(_end, reconciling)
         if config.port_file:
             _write(Path(config.port_file), f"{port}\n")
         _log.info("gateway listens", port=port, cities=len(registry.cities), remote_cities=len(clients))
@@ -173,7 +184,13 @@ def _state(config: GatewayConfig) -> Path:
 
 
 async def _start(
-    config: GatewayConfig, registry: Registry, money: Partition, self_test: Partition, books: Books, clock: Clock
+    config: GatewayConfig,
+    registry: Registry,
+    money: Partition,
+    self_test: Partition,
+    books: Books,
+    cities: Cities,
+    clock: Clock,
 ) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
     server = grpc.aio.server(interceptors=[Edge(rpc.admit)], options=SERVER_OPTIONS)
     service = rpc.Gateway(
@@ -182,6 +199,8 @@ async def _start(
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)
     gateway_pb2_grpc.add_SelfTestServiceServicer_to_server(rpc.SelfTest(self_test.router, registry), server)
     operations_pb2_grpc.add_ClearingServiceServicer_to_server(rpc.Clearing(books), server)
+    reconciliations = reconciliation_rpc.Reconciliations(money.router, registry, cities)
+    reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(reconciliations, server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if config.development:
@@ -205,6 +224,16 @@ async def _until(stop: asyncio.Event, *failures: asyncio.Event) -> bool:
         for task in waiting:
             task.cancel()
     return any(event.is_set() for event in failures)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+def _background_ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a background task failed", task=task.get_name(), exc_info=error)
 
 
 def _write(path: Path, content: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
-from yikatong.gateway import clearing_book, route_log
+from yikatong.gateway import clearing_book, credit_log, reconciliation_book, route_log
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.router import Router, Waits
@@ -21,11 +21,13 @@ from yikatong.ledger.book import Book
 from yikatong.ledger.link import LedgerLink
 from yikatong.runtime import keyfile
 from yikatong.runtime.clock import Clock
-from yikatong.runtime.store import DurableStore, OpenStore, Store, StoreFailed
+from yikatong.runtime.store import DurableStore, NotOurFile, OpenStore, Store, StoreFailed
 
 APPLICATION_ID: Final = 0x594B4757  # "YKGW"
-VERSION: Final = 1
-SCHEMA: Final = entries.SCHEMA + route_log.SCHEMA + clearing_book.SCHEMA
+VERSION: Final = 2
+SCHEMA: Final = (
+    entries.SCHEMA + route_log.SCHEMA + credit_log.SCHEMA + clearing_book.SCHEMA + reconciliation_book.SCHEMA
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ class Partition:
         key = keyfile.load_or_create(path.with_suffix(".key"))
         try:
             store = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA)
+        except NotOurFile as error:
+            raise YikatongError(Reason.STORE_NOT_OURS, str(error), file=path.name) from error
         except StoreFailed as error:
             raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), file=path.name) from error
         book = Book(embedded, keyfile.PersonKey(key))

@@ -79,6 +79,11 @@ class Registry:
             raise YikatongError(Reason.INSTITUTION_UNKNOWN, "the terminal's institution is not registered")
         return member
 
+    def neighbours_of(self, terminal_id: str) -> list[str]:
+        """Every terminal of this terminal's institution, itself included. Raises as `member_of`."""
+        institution = self.member_of(terminal_id).institution
+        return [terminal for terminal, where in self._terminals.items() if where == institution]
+
     def refusal(self, terminal_id: str, institution: Institution, treatment_region: Region) -> Reason | None:
         """Why this terminal may make no new debit, None where it may."""
         try:

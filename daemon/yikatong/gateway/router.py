@@ -40,6 +40,7 @@ from yikatong.core.orders import (
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.router_table import Effect, Reply, State
 from yikatong.core.values import Fen, Region
+from yikatong.gateway.credit_router import CreditRouter
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.routing import Routing, Turn
@@ -92,6 +93,15 @@ class Router:
         self._undoing: dict[str, asyncio.Task[ReversalAnswer]] = {}
         self._nudges: dict[str, asyncio.Event] = {}  # one for each of `_undoing`, and as long
         self._others: set[asyncio.Task[None]] = set()
+        self.credits = CreditRouter(
+            self.commit,
+            routing.credits,
+            links,
+            lambda: self.today,
+            call_s=waits.patience.call_s,
+            accept_after_s=waits.accept_after_s,
+            backoff=waits.backoff,
+        )
         self.store_failed = asyncio.Event()
         """Set where a commit's outcome is unknown: the gateway then leaves the service and reads the file again."""
 
@@ -113,9 +123,11 @@ class Router:
                 task.add_done_callback(self._others.discard)
         if turns:
             _log.info("unfinished transactions taken up", count=len(turns))
+        await self.credits.start()
 
     async def close(self) -> None:
         """Ends the waiting. What is recorded is taken up by the next start."""
+        await self.credits.close()
         tasks = [*self._asking.values(), *self._undoing.values(), *self._others]
         for task in tasks:
             task.cancel()

@@ -38,6 +38,7 @@ from yikatong.core.reasons import Reason
 from yikatong.core.router_table import HOLDS_ORDER, Effect, Event, Reply, State
 from yikatong.core.values import Fen, Region
 from yikatong.gateway import clearing_book, route_log, sessions
+from yikatong.gateway.credit_routing import CreditRouting
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.route_log import Route
@@ -88,6 +89,7 @@ class Routing:
         self._book = book
         self._seal = seal
         self._rules = rules
+        self.credits = CreditRouting(registry, directory, book, seal)
 
     # --- from the terminal ----------------------------------------------------------------------------------------
 

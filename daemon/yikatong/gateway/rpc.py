@@ -13,8 +13,9 @@ from yikatong.api.operations.v1 import operations_pb2 as operations
 from yikatong.api.operations.v1 import operations_pb2_grpc as operations_grpc
 from yikatong.core.orders import Payer
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.gateway import route_log, sessions
+from yikatong.gateway import reconciliation_rpc, route_log, sessions
 from yikatong.gateway.books import Books
+from yikatong.gateway.reconciliation import Terminals
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.router import Router
 from yikatong.runtime import wire
@@ -49,7 +50,14 @@ def _terminal_named(request: Any) -> str | None:
             return request.original.terminal_id
         case gateway.ReverseRequest():
             return request.reversal.original.terminal_id
-        case gateway.SignInRequest() | gateway.SignOutRequest() | gateway.ReportSelfTestRequest():
+        case gateway.CancelRequest() | gateway.RefundRequest():
+            return request.credit.original.terminal_id
+        case (
+            gateway.SignInRequest()
+            | gateway.SignOutRequest()
+            | gateway.ReportSelfTestRequest()
+            | gateway.ReconcileRequest()
+        ):
             return request.terminal_id
         case _:
             return None
@@ -82,6 +90,16 @@ class Money:
         answer = await self._router.reverse(order, cause)
         return gateway.ReverseResponse(answer=wire.reversal_answer_to_wire(order.transaction_id, answer))
 
+    async def Cancel(self, request: gateway.CancelRequest, context: Context) -> gateway.CancelResponse:
+        order = wire.cancellation_from_wire(request.credit)
+        answer = await self._router.credits.credit(order, attempt=request.attempt)
+        return gateway.CancelResponse(answer=wire.credit_answer_to_wire(order.transaction_id, answer))
+
+    async def Refund(self, request: gateway.RefundRequest, context: Context) -> gateway.RefundResponse:
+        order = wire.refund_from_wire(request.credit)
+        answer = await self._router.credits.credit(order, attempt=request.attempt)
+        return gateway.RefundResponse(answer=wire.credit_answer_to_wire(order.transaction_id, answer))
+
     async def GetTransaction(
         self, request: gateway.GetTransactionRequest, context: Context
     ) -> gateway.GetTransactionResponse:
@@ -109,6 +127,7 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
         super().__init__(router, registry)
         self._clock = clock
         self._hotlines = policy_hotline, fault_hotline
+        self._terminals = Terminals(router, registry, clock)
 
     async def SignIn(self, request: gateway.SignInRequest, context: Context) -> gateway.SignInResponse:
         member = self._registry.member_of(request.terminal_id)
@@ -136,6 +155,10 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
     async def SignOut(self, request: gateway.SignOutRequest, context: Context) -> gateway.SignOutResponse:
         _log.info("signed out", terminal_id=request.terminal_id, epoch=request.epoch)
         return gateway.SignOutResponse()
+
+    async def Reconcile(self, request: gateway.ReconcileRequest, context: Context) -> gateway.ReconcileResponse:
+        self._registry.member_of(request.terminal_id)
+        return await reconciliation_rpc.reconcile(self._terminals, request)
 
     async def ReportSelfTest(
         self, request: gateway.ReportSelfTestRequest, context: Context
@@ -176,6 +199,15 @@ class Clearing(operations_grpc.ClearingServiceServicer):
                     claims=[
                         operations.Balance(account=account, amount_fen=amount.count)
                         for account, amount in books.claims.items()
+                    ],
+                    suspense_fen=sum(entry.amount.count for entry in books.ledger.suspense) if books.ledger else 0,
+                    suspense=[
+                        operations.SuspenseItem(
+                            transaction_id=entry.transaction_id,
+                            amount_fen=entry.amount.count,
+                            accounting_date=entry.accounting_date,
+                        )
+                        for entry in (books.ledger.suspense if books.ledger else ())
                     ],
                 )
                 for books in await self._books.cities()

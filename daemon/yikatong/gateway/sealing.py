@@ -1,8 +1,9 @@
-"""The payer of a reversal that is on its way, readable with the gateway's key alone and for its transaction only."""
+"""The payer of a reversal or credit on its way, readable with the gateway's key alone and for its transaction only."""
 
 from __future__ import annotations
 
 from yikatong.api.money.v1 import money_pb2 as money
+from yikatong.core.credits import CreditOrder
 from yikatong.core.orders import DebitOrder
 from yikatong.gateway.route_log import Route
 from yikatong.runtime import wire
@@ -23,3 +24,10 @@ class PayerSeal:
         assert route.sealed is not None
         content = self._seal.open(route.sealed, subject=route.transaction_id)
         return wire.order_from_wire(money.DebitOrder.FromString(content))
+
+    def close_credit(self, order: CreditOrder) -> bytes:
+        return self._seal.close(wire.credit_to_wire(order).SerializeToString(), subject=order.transaction_id)
+
+    def open_credit(self, sealed: bytes, transaction_id: str) -> CreditOrder:
+        """Raises YikatongError STORE_UNAVAILABLE, INVALID_FIELD."""
+        return wire.credit_from_wire(money.CreditOrder.FromString(self._seal.open(sealed, subject=transaction_id)))

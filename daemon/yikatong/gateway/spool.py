@@ -72,9 +72,10 @@ class Spool:
 
     def _read(self, where: str, side: int) -> Iterator[Row]:
         query = f"SELECT {_FIELDS} FROM side WHERE {where}"  # noqa: S608 - this class's own constants
-        for transaction_id, kind, standing, *others in self._connection.execute(query, (side,)):
-            yield Row(transaction_id, _KINDS[kind], _STANDINGS[standing], *others)
+        kinds, standings, make = _KINDS, _STANDINGS, Row._make
+        for row in self._connection.execute(query, (side,)):
+            yield make((row[0], kinds[row[1]], standings[row[2]], *row[3:]))
 
 
 def _values(side: int, row: Row) -> tuple[int | str, ...]:
-    return (side, row.transaction_id, row.kind.value, row.standing.value, *row[3:])
+    return (side, row[0], row[1]._value_, row[2]._value_, *row[3:])

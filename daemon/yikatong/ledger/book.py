@@ -51,7 +51,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
     """A transaction in the ledger."""
 
     fingerprint: bytes
@@ -84,15 +84,15 @@ class Book:
 
         `closed`: why the city takes no new debit at present, None where it does.
         """
-        region = self._region(order)
-        row = self._find(connection, order.transaction_id, region)
+        region = self.region_of(order)
+        row = self.find(connection, order.transaction_id, region)
         if row is not None:
             event = Event.DEBIT_AGAIN if row.fingerprint == order.fingerprint else Event.DEBIT_DIFFERS
             move = self._move(order.transaction_id, row.state, event)
             return self._told(region, row, move.reply)
         account, balance_fen, refusal = (None, 0, closed) if closed else self._weigh(connection, order, region)
         move = self._move(order.transaction_id, State.NONE, Event.DEBIT_REFUSED if refusal else Event.DEBIT_GRANTED)
-        row = _Row(
+        row = Row(
             order.fingerprint, move.next, account, order.amount.count, balance_fen, order.treatment_region.code,
             order.accounting_date, refusal.value if refusal else "", "", "",
         )  # fmt: skip
@@ -104,11 +104,11 @@ class Book:
 
     def reverse(self, connection: apsw.Connection, order: DebitOrder, open_date: str) -> ReversalAnswer:
         """Undoes the posting on the open accounting date, or leaves a tombstone where there is none."""
-        region = self._region(order)
-        row = self._find(connection, order.transaction_id, region)
+        region = self.region_of(order)
+        row = self.find(connection, order.transaction_id, region)
         if row is None:
             move = self._move(order.transaction_id, State.NONE, Event.REVERSAL)
-            row = _Row(
+            row = Row(
                 order.fingerprint, move.next, None, order.amount.count, 0, order.treatment_region.code,
                 order.accounting_date or open_date, "", "", f"{region}-T-{order.transaction_id}",
             )  # fmt: skip
@@ -124,7 +124,7 @@ class Book:
 
     def confirm(self, connection: apsw.Connection, order: DebitOrder) -> ConfirmAnswer:
         """Makes a posting final for the terminal's role."""
-        row = self._find(connection, order.transaction_id, self._region(order))
+        row = self.find(connection, order.transaction_id, self.region_of(order))
         state = row.state if row else State.NONE
         same = row is None or row.fingerprint == order.fingerprint
         move = self._move(order.transaction_id, state, Event.CONFIRM if same else Event.CONFIRM_DIFFERS)
@@ -136,7 +136,7 @@ class Book:
 
     def enquire(self, connection: apsw.Connection, transaction_id: str, region: Region) -> DebitAnswer:
         """How the transaction stands."""
-        row = self._find(connection, transaction_id, region)
+        row = self.find(connection, transaction_id, region)
         move = self._move(transaction_id, row.state if row else State.NONE, Event.QUERY)
         return self._told(region, row, move.reply) if row else NotFound()
 
@@ -145,7 +145,7 @@ class Book:
     def account(self, connection: apsw.Connection, payer: Payer, region: Region) -> Account:
         """State and balance of the personal account; the reason is NO_PERSONAL_ACCOUNT where there is none."""
         city = self._city(region)
-        found = self._account(connection, payer.social_security_number, region)
+        found = self.account_of(connection, payer.social_security_number, region)
         if found is None:
             return Account(Fen(0), city, Reason.NO_PERSONAL_ACCOUNT)
         _, status, _, balance_fen = found
@@ -185,7 +185,8 @@ class Book:
             raise YikatongError(Reason.INVALID_FIELD, "this ledger does not keep that city", field="home_region")
         return city
 
-    def _region(self, order: DebitOrder) -> Region:
+    def region_of(self, order: DebitOrder) -> Region:
+        """The order's home city. Raises YikatongError INVALID_FIELD where it is none of this book's."""
         if order.home_region is None:
             raise YikatongError(Reason.INVALID_FIELD, "the order names no home city", field="home_region")
         self._city(order.home_region)
@@ -199,13 +200,15 @@ class Book:
         return move
 
     @staticmethod
-    def _find(connection: apsw.Connection, transaction_id: str, region: Region) -> _Row | None:
+    def find(connection: apsw.Connection, transaction_id: str, region: Region) -> Row | None:
+        """The debit's row; None where the ledger has none."""
         found = connection.execute(entries.FIND_TXN, (transaction_id, region.code)).fetchone()
-        return _Row(found[0], State(found[1]), *found[2:]) if found else None
+        return Row(found[0], State(found[1]), *found[2:]) if found else None
 
-    def _account(
+    def account_of(
         self, connection: apsw.Connection, person: SocialSecurityNumber, region: Region
     ) -> tuple[int, str, int, int] | None:
+        """Number, status, floor and balance of the person's personal account; None where there is none."""
         row = connection.execute(entries.FIND_ACCOUNT, (region.code, self._person_key(person.reveal()))).fetchone()
         return (row[0], row[1], row[2], row[3]) if row else None
 
@@ -213,7 +216,7 @@ class Book:
         self, connection: apsw.Connection, order: DebitOrder, region: Region
     ) -> tuple[int | None, int, Reason | None]:
         """Account, balance before, and the reason to refuse, None where there is none."""
-        found = self._account(connection, order.payer.social_security_number, region)
+        found = self.account_of(connection, order.payer.social_security_number, region)
         if found is None:
             return None, 0, Reason.NO_PERSONAL_ACCOUNT
         account, status, floor_fen, balance_fen = found
@@ -224,7 +227,7 @@ class Book:
         return account, balance_fen, None
 
     @staticmethod
-    def _post(connection: apsw.Connection, transaction_id: str, region: Region, row: _Row, kind: str, date: str) -> str:
+    def _post(connection: apsw.Connection, transaction_id: str, region: Region, row: Row, kind: str, date: str) -> str:
         """Two entries and the account's balance; returns the ledger's reference."""
         amount_fen = -row.amount_fen if kind == "DEBIT" else row.amount_fen
         personal, payable = f"personal:{row.account}", f"payable:{row.treatment_region}"
@@ -235,7 +238,7 @@ class Book:
         return reference
 
     @staticmethod
-    def _add(connection: apsw.Connection, order: DebitOrder, region: Region, row: _Row) -> None:
+    def _add(connection: apsw.Connection, order: DebitOrder, region: Region, row: Row) -> None:
         connection.execute(
             entries.ADD_TXN,
             (
@@ -245,7 +248,7 @@ class Book:
             ),
         )  # fmt: skip
 
-    def _told(self, region: Region, row: _Row, reply: Reply) -> DebitAnswer:
+    def _told(self, region: Region, row: Row, reply: Reply) -> DebitAnswer:
         match reply:
             case Reply.POSTED:
                 return Posted(
@@ -255,7 +258,7 @@ class Book:
                     Fen(row.balance_fen),
                     self._city(region),
                     row.accounting_date,
-                    row.state is State.CONFIRMED,
+                    row.state in (State.CONFIRMED, State.CANCELLED),
                 )
             case Reply.DECLINED:
                 return Declined(Reason(row.reason))
@@ -267,7 +270,7 @@ class Book:
                 raise AssertionError(f"{reply} is no answer to a debit")
 
     @staticmethod
-    def _undone(row: _Row, reply: Reply) -> ReversalAnswer:
+    def _undone(row: Row, reply: Reply) -> ReversalAnswer:
         match reply:
             case Reply.REVERSED:
                 return Reversed(row.undone_reference)

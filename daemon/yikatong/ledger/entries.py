@@ -19,7 +19,7 @@ CREATE TABLE txn (
     transaction_id TEXT PRIMARY KEY,
     region TEXT NOT NULL,
     fingerprint BLOB NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('POSTED', 'CONFIRMED', 'DECLINED', 'REVERSED', 'TOMBSTONE')),
+    state TEXT NOT NULL CHECK (state IN ('POSTED', 'CONFIRMED', 'DECLINED', 'REVERSED', 'TOMBSTONE', 'CANCELLED')),
     account INTEGER REFERENCES account,
     amount_fen INTEGER NOT NULL,
     balance_fen INTEGER NOT NULL,
@@ -30,11 +30,27 @@ CREATE TABLE txn (
     reference TEXT NOT NULL,
     undone_reference TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE credit (
+    transaction_id TEXT PRIMARY KEY,
+    region TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    original TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('CANCELLATION', 'REFUND')),
+    state TEXT NOT NULL CHECK (state IN ('CREDITED', 'DECLINED')),
+    account TEXT NOT NULL,
+    amount_fen INTEGER NOT NULL,
+    balance_fen INTEGER,
+    refundable_fen INTEGER NOT NULL,
+    accounting_date TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    reference TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX credit_of_original ON credit (original);
 CREATE TABLE posting (
     entry INTEGER PRIMARY KEY,
     transaction_id TEXT NOT NULL,
     region TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('OPENING', 'DEBIT', 'CONTRA')),
+    kind TEXT NOT NULL CHECK (kind IN ('OPENING', 'DEBIT', 'CONTRA', 'CREDIT')),
     account TEXT NOT NULL,
     amount_fen INTEGER NOT NULL,
     accounting_date TEXT NOT NULL
@@ -63,3 +79,14 @@ INSERT INTO posting (transaction_id, region, kind, account, amount_fen, accounti
 VALUES (?1, ?2, ?3, ?4, ?6, ?7), (?1, ?2, ?3, ?5, -?6, ?7)"""
 
 MOVE_BALANCE: Final = "UPDATE account SET balance_fen = balance_fen + ? WHERE account = ?"
+
+SUSPENSE: Final = "suspense"
+"""Where a city keeps what is owed to people whose account is closed, until an operator decides."""
+
+FIND_CREDIT: Final = """
+SELECT fingerprint, state, account, amount_fen, balance_fen, refundable_fen, accounting_date, reason, reference
+  FROM credit WHERE transaction_id = ? AND region = ?"""
+
+CREDITED_FEN: Final = "SELECT coalesce(sum(amount_fen), 0) FROM credit WHERE original = ? AND state = 'CREDITED'"
+
+ADD_CREDIT: Final = "INSERT INTO credit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from yikatong.core.credits import CreditAnswer, CreditOrder
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,
@@ -16,24 +17,26 @@ from yikatong.core.orders import (
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 from yikatong.ledger.book import Book
+from yikatong.ledger.credits import CreditBook
 from yikatong.runtime.clock import Clock, accounting_date
-from yikatong.runtime.leg import DebitLink
+from yikatong.runtime.leg import CreditLink, DebitLink
 from yikatong.runtime.store import DurableStore
 
 
-class LedgerLink(DebitLink, Protocol):
-    """A DebitLink to a ledger, which can also be asked by id alone."""
+class LedgerLink(DebitLink, CreditLink, Protocol):
+    """A link to a ledger, which can also be asked by id alone."""
 
     async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer:
         """How the transaction stands. Raises LinkDown."""
 
 
 class BookLink:
-    """DebitLink over a book and its store. Raises StoreFailed where a commit failed: its owner leaves the service."""
+    """LedgerLink over a book and its store. Raises StoreFailed where a commit failed: its owner leaves the service."""
 
     def __init__(self, store: DurableStore, book: Book, clock: Clock) -> None:
         self._store = store
         self._book = book
+        self._credits = CreditBook(book)
         self._clock = clock
 
     async def account(self, payer: Payer, home_region: Region | None) -> Account:
@@ -58,3 +61,7 @@ class BookLink:
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
         return await self._store.commit(lambda connection: self._book.confirm(connection, order))
+
+    async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
+        today = accounting_date(self._clock.now())
+        return await self._store.commit(lambda connection: self._credits.credit(connection, order, today))

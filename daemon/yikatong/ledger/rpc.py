@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from yikatong.api.citycore.v1 import citycore_pb2 as city
 from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
+from yikatong.api.money.v1 import money_pb2 as money
+from yikatong.core.credits import CreditOrder
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 from yikatong.ledger.link import LedgerLink
@@ -44,6 +46,16 @@ class CityCore(city_grpc.CityCoreServiceServicer):
         order, cause = wire.reversal_from_wire(request.reversal)
         answer = await self._link.reverse(order, cause)
         return city.ReverseResponse(answer=wire.reversal_answer_to_wire(order.transaction_id, answer))
+
+    async def Cancel(self, request: city.CancelRequest, context: Context) -> city.CancelResponse:
+        return city.CancelResponse(answer=await self._credit(wire.cancellation_from_wire(request.credit)))
+
+    async def Refund(self, request: city.RefundRequest, context: Context) -> city.RefundResponse:
+        return city.RefundResponse(answer=await self._credit(wire.refund_from_wire(request.credit)))
+
+    async def _credit(self, order: CreditOrder) -> money.CreditAnswer:
+        answer = await self._link.credit(order, attempt=1)
+        return wire.credit_answer_to_wire(order.transaction_id, answer)
 
     async def GetTransaction(
         self, request: city.GetTransactionRequest, context: Context

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from yikatong.core.credits import CreditAnswer, CreditOrder
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,
@@ -45,6 +46,13 @@ class DebitLink(Protocol):
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer: ...
 
 
+class CreditLink(Protocol):
+    """The far end of a leg for credits. `credit` may be called again with the same order, for ever; raises LinkDown."""
+
+    async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
+        """`attempt` is 1 for the very first sending alone; a repetition may meet what an earlier one has done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long to wait for what, in seconds. `total_s` bounds the whole question, `call_s` one call."""
@@ -59,7 +67,7 @@ TERMINAL_PATIENCE = Patience(total_s=30.0, call_s=20.0, resend_s=1.0, enquire_s=
 CITY_PATIENCE = Patience(total_s=16.0, call_s=8.0, resend_s=0.2, enquire_s=2.0)
 
 Backoff = Callable[[int], float]
-Answer = TypeVar("Answer", ReversalAnswer, ConfirmAnswer)
+Answer = TypeVar("Answer", ReversalAnswer, ConfirmAnswer, CreditAnswer)
 
 
 def terminal_backoff(attempt: int) -> float:
@@ -109,7 +117,7 @@ async def insist(
     unanswered: Callable[[int], None] = lambda attempts: None,
     nudge: asyncio.Event | None = None,
 ) -> Answer:
-    """Repeats `send` without limit until the far end decides; a reversal or confirmation is never dropped.
+    """Repeats `send` without limit until the far end decides; a reversal, a confirmation, a credit is never dropped.
 
     `unanswered` hears the number of attempts after each fruitless one. Setting `nudge` ends the present pause, for
     example because the link has come back.

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from yikatong.api.money.v1 import money_pb2 as money
+from yikatong.core.credits import (
+    CreditAccepted,
+    CreditAnswer,
+    CreditDeclined,
+    Credited,
+    CreditKind,
+    CreditOrder,
+)
 from yikatong.core.orders import (
     Accepted,
     Account,
@@ -286,3 +294,109 @@ def account_from_wire(wire: money.AccountAnswer) -> Account:
         )
     except ValueError as error:
         raise AnswerUnfit("the answer breaks a rule") from error
+
+
+_CREDIT_KINDS = {kind: money.CreditKind.Value(f"CREDIT_KIND_{kind.value}") for kind in CreditKind}
+
+
+def credit_to_wire(order: CreditOrder) -> money.CreditOrder:
+    return money.CreditOrder(
+        transaction_id=order.transaction_id,
+        kind=_CREDIT_KINDS[order.kind],
+        original=order_to_wire(order.original),
+        amount_fen=order.amount.count,
+        request_id=order.request_id,
+        fingerprint=order.fingerprint,
+        accounting_date=order.accounting_date,
+    )
+
+
+def cancellation_from_wire(credit: money.CreditOrder) -> CreditOrder:
+    """Raises YikatongError INVALID_FIELD, also for a credit of the other kind."""
+    return _credit_from_wire(credit, CreditKind.CANCELLATION)
+
+
+def refund_from_wire(credit: money.CreditOrder) -> CreditOrder:
+    """Raises YikatongError INVALID_FIELD, also for a credit of the other kind."""
+    return _credit_from_wire(credit, CreditKind.REFUND)
+
+
+def credit_from_wire(credit: money.CreditOrder) -> CreditOrder:
+    """A credit of either kind. Raises YikatongError INVALID_FIELD."""
+    cancels = credit.kind == money.CREDIT_KIND_CANCELLATION
+    return _credit_from_wire(credit, CreditKind.CANCELLATION if cancels else CreditKind.REFUND)
+
+
+def _credit_from_wire(credit: money.CreditOrder, kind: CreditKind) -> CreditOrder:
+    if credit.kind != _CREDIT_KINDS[kind]:
+        raise YikatongError(Reason.INVALID_FIELD, "the credit is of another kind", field="kind")
+    original = order_from_wire(credit.original)
+    try:
+        parsed = CreditOrder(
+            TransactionId(credit.transaction_id),
+            kind,
+            original,
+            Fen(credit.amount_fen),
+            RequestId(credit.request_id),
+            credit.accounting_date,
+        )
+    except ValueError as error:
+        raise YikatongError(Reason.INVALID_FIELD, "the credit breaks a rule", field="amount_fen") from error
+    if parsed.fingerprint != credit.fingerprint:
+        raise YikatongError(Reason.INVALID_FIELD, "the fingerprint does not fit the credit", field="fingerprint")
+    return parsed
+
+
+def credit_answer_to_wire(transaction_id: str, answer: CreditAnswer) -> money.CreditAnswer:
+    wire = money.CreditAnswer(transaction_id=transaction_id)
+    match answer:
+        case Credited():
+            wire.outcome = money.CREDIT_OUTCOME_CREDITED
+            wire.reference = answer.reference
+            wire.amount_fen = answer.amount.count
+            wire.fingerprint = answer.fingerprint
+            wire.accounting_date = answer.accounting_date
+            wire.refundable_fen = answer.refundable.count
+            if answer.balance is not None:
+                wire.balance_fen = answer.balance.count
+        case CreditDeclined():
+            wire.outcome = money.CREDIT_OUTCOME_DECLINED
+            wire.reason = answer.reason.value
+            wire.other_transaction_id = answer.other_transaction
+        case CreditAccepted():
+            wire.outcome = money.CREDIT_OUTCOME_ACCEPTED
+        case Undecided():
+            wire.outcome = money.CREDIT_OUTCOME_UNKNOWN
+        case Conflict():
+            wire.outcome = money.CREDIT_OUTCOME_CONFLICT
+        case Unfit():
+            raise AssertionError("Unfit is what a receiver makes of an answer, never an answer")
+    return wire
+
+
+def credit_answer_from_wire(transaction_id: str, wire: money.CreditAnswer) -> CreditAnswer:
+    """Unfit where the answer is about another transaction or makes no sense."""
+    if wire.transaction_id != transaction_id:
+        return Unfit()
+    try:
+        match wire.outcome:
+            case money.CREDIT_OUTCOME_CREDITED:
+                return Credited(
+                    wire.reference,
+                    Fen(wire.amount_fen),
+                    wire.fingerprint,
+                    wire.accounting_date,
+                    Fen(wire.refundable_fen),
+                    Fen(wire.balance_fen) if wire.HasField("balance_fen") else None,
+                )
+            case money.CREDIT_OUTCOME_DECLINED:
+                return CreditDeclined(Reason(wire.reason), wire.other_transaction_id)
+            case money.CREDIT_OUTCOME_ACCEPTED:
+                return CreditAccepted()
+            case money.CREDIT_OUTCOME_UNKNOWN:
+                return Undecided()
+            case money.CREDIT_OUTCOME_CONFLICT:
+                return Conflict()
+    except ValueError:
+        return Unfit()
+    return Unfit()

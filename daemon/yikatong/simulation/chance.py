@@ -20,12 +20,15 @@ class Rates:
     silent_loss: float = 0.5
     """Of what is lost: nobody hears that it is (else the connection breaks at once)."""
     crash_at_commit: float = 0.0
+    commit_fails: float = 0.0
+    """A commit whose outcome is unknown: half of them are on the disk."""
     slow_disk: float = 0.0
     terminal_killed_every_s: float = 0.0
     gateway_killed_every_s: float = 0.0
     city_killed_every_s: float = 0.0
     partition_every_s: float = 0.0
     city_closed_every_s: float = 0.0
+    account_frozen_every_s: float = 0.0
     forgets: float = 0.0
     """The gateway's route rows are gone after its death."""
     reboot: float = 0.0
@@ -58,12 +61,14 @@ def draw_rates(dice: random.Random) -> Rates:
         very_late=_swarm(dice, 0.1),
         silent_loss=dice.choice([0.0, 0.5, 1.0]),
         crash_at_commit=_swarm(dice, 0.06),
+        commit_fails=_swarm(dice, 0.02, never=0.7),
         slow_disk=_swarm(dice, 0.3),
         terminal_killed_every_s=_every(dice, 10, 120),
         gateway_killed_every_s=_every(dice, 10, 120),
         city_killed_every_s=_every(dice, 10, 120),
         partition_every_s=_every(dice, 15, 90),
         city_closed_every_s=_every(dice, 20, 120, never=0.7),
+        account_frozen_every_s=_every(dice, 20, 120, never=0.7),
         forgets=_swarm(dice, 0.8, never=0.7),
         reboot=_swarm(dice, 1.0),
         clock_jump=_swarm(dice, 1.0, never=0.7),

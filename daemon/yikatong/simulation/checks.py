@@ -132,6 +132,8 @@ def _told(request: Request, journal: Rows) -> list[str]:
         broken.append(f"I3/I4 {request.request_id}: told {request.final.value}, the journal says {told}")
     if request.transaction_id and (row is None or row.transaction_id != request.transaction_id):
         broken.append(f"I5 {request.request_id}: told of a transaction that the journal does not have")
+    if told is Told.APPROVED and request.bill.confirm_within_ms and not request.booked:
+        broken.append(f"I3 {request.request_id}: paid, and the HIS never booked it")
     if told is Told.APPROVED and request.refused >= request.debits:
         broken.append(f"I4 {request.request_id}: every call was told REFUSED, and it is paid")
     return broken

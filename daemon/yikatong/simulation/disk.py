@@ -36,14 +36,15 @@ class SimulatedStore:
         life: Life,
         chance: Chance,
         committed: Callable[[apsw.Connection], None],
+        failed: Callable[[], None],
     ) -> None:
-        """`committed` is called after each commit, and may look at the file."""
-        self._connection = open_file(path, application_id, version, schema)
-        self._life, self._chance, self._committed = life, chance, committed
+        """`committed` is called after each commit, and may look at the file; `failed` after one that is unknown."""
+        self.connection = open_file(path, application_id, version, schema)
+        self.life, self._chance, self._committed, self._failed = life, chance, committed, failed
         self._queue: list[tuple[asyncio.Future[Any], Job[Any]]] = []
         self._busy = False
         self.failed = False
-        life.at_death(self._connection.close)
+        life.at_death(self.connection.close)
 
     async def commit(self, job: Job[T]) -> T:
         if self.failed:
@@ -60,7 +61,7 @@ class SimulatedStore:
 
     def _start(self) -> None:
         chance = self._chance
-        slow = chance.hits(chance.rates.slow_disk / 10, f"slow disk of {self._life.kind}")
+        slow = chance.hits(chance.rates.slow_disk / 10, f"slow disk of {self.life.kind}")
         asyncio.get_running_loop().call_later(chance.dice.uniform(*(_SLOW_S if slow else _QUICK_S)), self._work)
 
     def _work(self) -> None:
@@ -69,9 +70,14 @@ class SimulatedStore:
         what = ", ".join(_name(job) for _, job in batch)
         if self._dies(f"before {what}"):
             return
-        outcomes = carry_out(self._connection, [job for _, job in batch])
-        chance.note(loop.time(), f"{self._life.name} commits {what}")
-        self._committed(self._connection)
+        fails = chance.hits(chance.rates.commit_fails, f"{self.life.kind} fails to commit {what}")
+        if not fails or chance.dice.random() < 0.5:
+            outcomes = carry_out(self.connection, [job for _, job in batch])
+            chance.note(loop.time(), f"{self.life.name} commits {what}")
+            self._committed(self.connection)
+        if fails:
+            self._fail([slip for slip, _ in [*batch, *self._queue]])
+            return
         if self._dies(f"after {what}"):
             return
         for (slip, _), outcome in zip(batch, outcomes, strict=True):
@@ -84,9 +90,16 @@ class SimulatedStore:
         else:
             self._busy = False
 
+    def _fail(self, slips: list[asyncio.Future[Any]]) -> None:
+        """Nobody can say what is on the disk; the owner has to leave the service."""
+        self.failed = True
+        for slip in slips:
+            slip.set_exception(StoreFailed("a commit failed; whether it is on the disk is unknown"))
+        self._failed()
+
     def _dies(self, point: str) -> bool:
-        if self._chance.hits(self._chance.rates.crash_at_commit, f"{self._life.kind} dies {point}"):
-            self._life.kill()
+        if self._chance.hits(self._chance.rates.crash_at_commit, f"{self.life.kind} dies {point}"):
+            self.life.kill()
             return True
         return False
 

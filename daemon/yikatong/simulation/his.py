@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -47,6 +48,8 @@ class Request:
     till: Till
     debits: int = 0
     refused: int = 0
+    booked: bool = False
+    """The HIS has booked it, and has begun to say so."""
     final: Told | None = None
     final_at_s: float = 0.0
     doomed_at_s: float | None = None
@@ -60,9 +63,12 @@ class Request:
             if self.final is not None and asked_s > self.final_at_s:
                 self._break(f"told {self.final.value}, then REFUSED")
             return
-        if self.transaction_id not in ("", answer.transaction_id):
-            self._break("told of two transactions")
-        self.transaction_id = answer.transaction_id
+        if (
+            answer.told is not Told.PENDING or answer.doomed
+        ):  # else it may die before it is durable, and nothing was sent
+            if self.transaction_id not in ("", answer.transaction_id):
+                self._break("told of two transactions")
+            self.transaction_id = answer.transaction_id
         if answer.told in _FINAL and not answer.held:
             if self.final not in (None, answer.told):
                 self._break(f"told {self.final}, then {answer.told.value}")
@@ -119,8 +125,9 @@ class Till:
 class His:
     """The institution's system. `patient`: how long it goes on beginning things is the world's to say (`open`)."""
 
-    def __init__(self, loop: VirtualLoop, chance: Chance, tills: list[Till]) -> None:
-        self._loop, self._chance, self._tills = loop, chance, tills
+    def __init__(self, loop: VirtualLoop, chance: Chance, tills: list[Till], moved_fen: Callable[[str], int]) -> None:
+        """`moved_fen`: what a transaction has moved on the personal account, by the ledgers, now."""
+        self._loop, self._chance, self._tills, self._moved_fen = loop, chance, tills, moved_fen
         self.bills: list[Bill] = []
         self._clicks: set[asyncio.Task[Answer | None]] = set()
 
@@ -138,8 +145,9 @@ class His:
                 return
             request = self._new_request(bill)
             if chance.hits(chance.rates.double_clicks, "double click"):
-                click = asyncio.create_task(self._click(bill))
-                self._clicks.add(click)
+                self._clicks.add(asyncio.create_task(self._click(bill)))
+            if chance.hits(chance.rates.repeats / 2, "same request twice at once"):
+                self._clicks.add(asyncio.create_task(self._debit(request)))
             answer = await self._debit(request)
             for _ in range(3):
                 if (answer is not None and answer.told is not Told.PENDING) or not chance.faults:
@@ -211,6 +219,7 @@ class His:
         late = chance.hits(chance.rates.books_late, "books at the last moment")
         await asyncio.sleep(chance.dice.uniform(0.7, 1.3) * within_s if late else chance.dice.uniform(0.1, 3.0))
         asked = api.ConfirmTransactionRequest(transaction_id=request.transaction_id)
+        request.booked = True
         for _ in range(30):
             answer = await self._ask(request, request.till.stub.ConfirmTransaction(asked, timeout=20.0))
             if answer is not None:
@@ -228,10 +237,17 @@ class His:
             if error.reason is Reason.TRANSACTION_NOT_FOUND:
                 request.forgotten(asked_s=asked_s)
                 return None
-            answer = _refusal(request, error)
+            refusal = _refusal(request, error)
+            if refusal is None:
+                return None
+            answer = refusal
         self._chance.note(self._loop.time(), f"{request.request_id} is told {answer}")
         self._chance.points[f"told {answer.told.value}{' to be confirmed' if answer.held else ''}"] += 1
         request.hear(answer, asked_s=asked_s, now_s=self._loop.time())
+        if answer.told in _FINAL and not answer.held:
+            due_fen = -request.bill.amount_fen if answer.told is Told.APPROVED else 0
+            if (moved_fen := self._moved_fen(request.transaction_id)) != due_fen:
+                request.broken.append(f"I3/I4 {request.request_id}: told {answer.told.value}, moved {moved_fen} fen")
         return answer
 
 
@@ -245,13 +261,11 @@ def _answer(request: Request, told: api.Transaction) -> Answer:
     )
 
 
-def _refusal(request: Request, error: YikatongError) -> Answer:
-    """What an error says of the money: nothing was sent; it is open; or (too late to confirm) it is being undone."""
+def _refusal(request: Request, error: YikatongError) -> Answer | None:
+    """What an error says of the money: nothing was sent; it is being undone (too late to confirm); or nothing."""
     transaction_id = str(error.facts.get("transaction_id", request.transaction_id))
     if error.reason is Reason.CONFIRM_TOO_LATE:
         if error.facts.get("outcome") == "NOT_MOVED":
             return Answer(Told.REVERSED, transaction_id=transaction_id)
         return Answer(Told.PENDING, doomed=True, transaction_id=transaction_id)
-    if error.facts.get("outcome") == "NOT_MOVED":
-        return Answer(Told.REFUSED)
-    return Answer(Told.PENDING, transaction_id=transaction_id)
+    return Answer(Told.REFUSED) if error.facts.get("outcome") == "NOT_MOVED" else None

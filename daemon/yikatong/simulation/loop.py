@@ -13,7 +13,9 @@ import contextvars
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
+
+from yikatong.runtime.store import StoreFailed
 
 _PROCESS: contextvars.ContextVar[Life] = contextvars.ContextVar("process")
 
@@ -55,8 +57,17 @@ def running_process() -> Life | None:
     return _PROCESS.get(None)
 
 
+def of_a_store(error: BaseException | None) -> bool:
+    """Whether a failed commit was the cause; those are planned."""
+    return error is not None and (isinstance(error, StoreFailed) or of_a_store(error.__cause__))
+
+
+_STEPS_MAX: Final = 200_000
+"""Some hundred times what a run takes."""
+
+
 class Stuck(AssertionError):
-    """Nothing is ready and nothing will ever be."""
+    """Nothing is ready and nothing will ever be, or there is no end of it."""
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -97,7 +108,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         super().close()
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
+        error = context.get("exception")
+        if not of_a_store(error):
+            self.failures.append(f"{context.get('message')}: {error!r}")
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Cancelled timers are dropped when their time comes."""
@@ -115,6 +128,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self._now = max(self._now, scheduled[0].when())
             while scheduled and scheduled[0].when() <= self._now:
                 ready.append(heapq.heappop(scheduled))
+        if self.steps > _STEPS_MAX:
+            raise Stuck(f"no end after {_STEPS_MAX} steps")
         for _ in range(len(ready)):
             handle: Any = ready.popleft()  # asyncio's own fields again
             if handle._cancelled:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -40,10 +41,12 @@ from yikatong.simulation.loop import Life, VirtualLoop, outside
 from yikatong.simulation.network import Channel, Line, Server
 from yikatong.terminal import rpc as terminal_rpc
 from yikatong.terminal.config import DaemonConfig, Gateway
+from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub, Stage
-from yikatong.terminal.gateway_client import GatewayChannel, money_link
+from yikatong.terminal.gateway_client import GatewayChannel, ReconciliationLink, money_link
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 from yikatong.terminal.terminal import Terminal
@@ -78,6 +81,7 @@ class Machine:
         self.clock = SimulatedClock(world.loop, world.start)
         self.life: Life | None = None
         self.stopped = False
+        self._store: SimulatedStore | None = None
         self._commits = 0
 
     def start(self) -> None:
@@ -104,7 +108,8 @@ class Machine:
             self.life.kill()
 
     def _booted(self, booting: asyncio.Task[None]) -> None:
-        if not booting.cancelled() and (error := booting.exception()) is not None:
+        failed = self._store is not None and self._store.failed
+        if not booting.cancelled() and (error := booting.exception()) is not None and not failed:
             self.world.loop.failures.append(f"{self.name} does not start: {error!r}")
 
     def _died(self, life: Life) -> None:
@@ -120,8 +125,33 @@ class Machine:
     def after_death(self) -> None:
         """What may happen to the machine while its process is away."""
 
+    @property
+    def path(self) -> Path:
+        return self.world.folder / f"{self.name}.db"
+
     def open_store(self, life: Life, path: Path, **arguments: Any) -> SimulatedStore:
-        return SimulatedStore(path, life=life, chance=self.world.chance, committed=self.committed, **arguments)
+        self._store = SimulatedStore(
+            path,
+            life=life,
+            chance=self.world.chance,
+            committed=self.committed,
+            failed=partial(self.store_failed, life),
+            **arguments,
+        )
+        return self._store
+
+    def store_failed(self, life: Life) -> None:
+        """A commit's outcome is unknown: the process leaves, as its `main` does, and is started again."""
+        outside(self.world.loop.call_later, self.world.chance.dice.uniform(0.0, 0.5), life.kill)
+
+    def read(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
+        """What is on the machine's disk, whether its process lives or not."""
+        if self.life is not None and self._store is not None and self._store.life is self.life:
+            return self._store.connection.execute(sql, values).fetchall()
+        if not self.path.exists():
+            return []
+        with closing(apsw.Connection(str(self.path))) as connection:
+            return connection.execute(sql, values).fetchall()
 
     def committed(self, connection: apsw.Connection) -> None:
         """A look at the file after each commit."""
@@ -141,10 +171,6 @@ class CityMachine(Machine):
         super().__init__(name, world)
         self._line = line
 
-    @property
-    def path(self) -> Path:
-        return self.world.folder / f"{self.name}.db"
-
     async def boot(self, life: Life) -> None:
         key = keyfile.load_or_create(self.path.with_suffix(".key"))
         book = Book({FAR.region: FAR}, keyfile.PersonKey(key))
@@ -156,6 +182,12 @@ class CityMachine(Machine):
         citycore_pb2_grpc.add_CityCoreServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
         await server.start()
         self._line.listen(server)
+
+    def freeze(self, *, frozen: bool) -> None:
+        """The city freezes an account, or releases it."""
+        if self.life is not None and self._store is not None and self._store.life is self.life:
+            status, account = ("FROZEN" if frozen else "ACTIVE"), self.world.chance.dice.randint(1, 3)
+            self._store.connection.execute("UPDATE account SET status = ? WHERE account = ?", (status, account))
 
     def committed(self, connection: apsw.Connection) -> None:
         self.audit(connection)
@@ -174,10 +206,6 @@ class GatewayMachine(Machine):
             [Member(PHARMACY, "测试药店", HERE.region, Agreement.ACTIVE)],
             dict.fromkeys(lines, PHARMACY),
         )
-
-    @property
-    def path(self) -> Path:
-        return self.world.folder / f"{self.name}.db"
 
     def close_city(self, *, closed: bool) -> None:
         """The far city takes no new debits, by the registry."""
@@ -264,10 +292,6 @@ class TerminalMachine(Machine):
         self.runner: Runner | None = None
         self._ids = 0
 
-    @property
-    def path(self) -> Path:
-        return self.world.folder / f"{self.name}.db"
-
     async def boot(self, life: Life) -> None:
         clock = self.clock
         journal = Journal(self.path, partial(self.open_store, life))
@@ -278,8 +302,15 @@ class TerminalMachine(Machine):
         desk = cast("Desk", self.desk)
         runner = Runner(journal, link, session, desk, hub, clock, leave=partial(self._leave, life), new_id=self._new_id)
         await runner.recover()
+        credited = Credits(
+            journal, link, session, runner, hub, clock, leave=partial(self._leave, life), new_id=self._new_id
+        )
+        await credited.recover()
         config = DaemonConfig(terminal_id=self.name, gateway=Gateway("simulated", "-", "-", "-"))
-        terminal = Terminal(config, "simulated", clock, hub, journal, session, link, desk, runner)
+        reconciling = Reconciliation(journal, session, runner, ReconciliationLink(gateway, self.name), clock)
+        terminal = Terminal(
+            config, "simulated", clock, hub, journal, session, link, desk, runner, credited, reconciling
+        )
         server = Server(life, Edge())
         terminal_rpc.add_to(cast("grpc.aio.Server", server), terminal)
         await server.start()
@@ -289,8 +320,10 @@ class TerminalMachine(Machine):
         self.world.broken.append(f"{self.name} was taken for a clone")
 
     def _leave(self, life: Life, reason: Reason) -> None:
-        self.world.broken.append(f"{self.name} leaves the service: {reason.value}")
-        outside(life.kill)
+        """The store's failure ends the process by itself; there is no other reason to leave here."""
+        if reason is not Reason.JOURNAL_UNAVAILABLE:
+            self.world.broken.append(f"{self.name} leaves the service: {reason.value}")
+            outside(life.kill)
 
     def _new_id(self, clock: object) -> str:
         """Ids as a seed repeats them; UUIDs by their form."""

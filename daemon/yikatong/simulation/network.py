@@ -224,8 +224,6 @@ class Line:
             reply = Reply(code=grpc.StatusCode.UNKNOWN)
         else:
             reply = handling.result()
-        if reply.code is grpc.StatusCode.INTERNAL:
-            self._loop.failures.append(f"{call.name}: {reply.details}")
         self._note(f"answers {reply.code.name} to", call)
         if self._hits(self._chance.rates.answer_lost, f"answer to {call.name} lost"):
             self._lose(call)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from yikatong.core.card import ReaderState
+from yikatong.core.credit import Credit
 from yikatong.core.transaction import Transaction
 
 _BACKLOG_MAX = 256
@@ -41,7 +42,7 @@ class Readiness:
     reason: str
 
 
-Happening = ReaderState | StageReached | Transaction | Readiness
+Happening = ReaderState | StageReached | Transaction | Credit | Readiness
 
 
 class Hub:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
@@ -10,6 +11,7 @@ import grpc
 import structlog
 
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
+from yikatong.core.credits import CreditAnswer, CreditKind, CreditOrder, fitting_credit
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,
@@ -21,10 +23,11 @@ from yikatong.core.orders import (
     fitting,
 )
 from yikatong.core.reasons import Reason
+from yikatong.core.reconciliation import Difference, Row, Totals
 from yikatong.core.selftest import Report
 from yikatong.core.session import Granted
 from yikatong.core.values import Region
-from yikatong.runtime import edge, wire
+from yikatong.runtime import edge, wire, wire_reconciliation
 from yikatong.runtime.leg import LinkDown
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
 from yikatong.terminal.journal import Head
@@ -63,7 +66,7 @@ class GatewayChannel:
 
 
 class MoneyLink:
-    """A DebitLink over GatewayService, or over SelfTestService, which speaks the same methods."""
+    """A DebitLink and CreditLink over GatewayService, or over SelfTestService, which speaks the same methods."""
 
     def __init__(
         self, stub: gateway_pb2_grpc.GatewayServiceAsyncStub | gateway_pb2_grpc.SelfTestServiceAsyncStub
@@ -109,6 +112,16 @@ class MoneyLink:
         except wire.AnswerUnfit as error:
             raise LinkDown(str(error)) from error
 
+    async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
+        wired = wire.credit_to_wire(order)
+        if order.kind is CreditKind.CANCELLATION:
+            cancel = gateway_pb2.CancelRequest(credit=wired, attempt=attempt)
+            answer = (await _learn(self._stub.Cancel(cancel, timeout=_CALL_S))).answer
+        else:
+            refund = gateway_pb2.RefundRequest(credit=wired, attempt=attempt)
+            answer = (await _learn(self._stub.Refund(refund, timeout=_CALL_S))).answer
+        return fitting_credit(order, wire.credit_answer_from_wire(order.transaction_id, answer))
+
 
 class SessionLink:
     """Sign-in and reports: what is not money."""
@@ -150,6 +163,58 @@ class SessionLink:
         for step in report.steps:
             request.steps.add(name=step.name, passed=step.passed, reason=step.reason, duration_ms=step.duration_ms)
         await _learn(self._stub.ReportSelfTest(request, timeout=_CALL_S))
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedDay:
+    """The gateway's word on an accounting date. `closed`: it is over; `due_dates`: closed ones that are not equal."""
+
+    closed: bool
+    equal: bool
+    found: tuple[Difference, ...]
+    due_dates: tuple[str, ...]
+
+
+class ReconciliationLink:
+    """Reconciliation with the gateway. Every method raises LinkDown."""
+
+    def __init__(self, gateway: GatewayChannel, terminal_id: str) -> None:
+        self._stub = gateway_pb2_grpc.GatewayServiceStub(gateway.channel)
+        self._terminal_id = terminal_id
+
+    async def totals(self, date: str, told: Totals, *, still_open: int) -> ComparedDay:
+        totals = gateway_pb2.TerminalTotals(day=wire_reconciliation.day_of(told), open_transactions=still_open)
+        return await self._compared(gateway_pb2.ReconcileRequest(accounting_date=date, totals=totals))
+
+    async def judge(self, date: str, unmatched: Mapping[str, Row | None]) -> ComparedDay:
+        """`unmatched`: what the terminal has of each transaction that does not fit, None where that is nothing."""
+        records = [
+            wire_reconciliation.record_of(row) if row is not None else wire_reconciliation.unknown(transaction_id)
+            for transaction_id, row in unmatched.items()
+        ]
+        told = gateway_pb2.UnmatchedRecords(records=records)
+        return await self._compared(gateway_pb2.ReconcileRequest(accounting_date=date, unmatched=told))
+
+    async def records(self, date: str) -> list[Row]:
+        """All of the gateway's rows of the date."""
+        rows: list[Row] = []
+        more = True
+        while more:
+            query = gateway_pb2.RecordsQuery(after_transaction_id=rows[-1].transaction_id if rows else "")
+            answer = await self._call(gateway_pb2.ReconcileRequest(accounting_date=date, query=query))
+            found = [row for record in answer.records if (row := wire_reconciliation.row_of(record)) is not None]
+            rows += found
+            more = answer.more and bool(found)
+        return rows
+
+    async def _compared(self, request: gateway_pb2.ReconcileRequest) -> ComparedDay:
+        answer = await self._call(request)
+        found = tuple(wire_reconciliation.difference_from_wire(difference) for difference in answer.differences)
+        return ComparedDay(answer.closed, answer.equal, found, tuple(answer.due_dates))
+
+    async def _call(self, request: gateway_pb2.ReconcileRequest) -> gateway_pb2.ReconcileResponse:
+        request.terminal_id = self._terminal_id
+        return await _learn(self._stub.Reconcile(request, timeout=_CALL_S))
 
 
 async def _learn(call: Awaitable[Answer]) -> Answer:

@@ -16,13 +16,15 @@ import msgspec
 from yikatong.core.bill import Bill
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.transaction import Transaction
-from yikatong.runtime.store import Job, OpenStore, Store, StoreFailed
-from yikatong.terminal.chain import GENESIS, link
+from yikatong.runtime.store import Job, NotOurFile, OpenStore, Store, StoreFailed
+from yikatong.terminal.chain import GENESIS, append
+from yikatong.terminal.credit_journal import SCHEMA as CREDIT_SCHEMA
+from yikatong.terminal.credit_journal import CreditJournal
 from yikatong.terminal.proof import Proof
 from yikatong.terminal.vault import Vault
 
 APPLICATION_ID: Final = 0x594B544A  # "YKTJ"
-VERSION: Final = 1
+VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE event(
@@ -77,9 +79,14 @@ class Journal:
         key_path = path.with_suffix(".key")
         self.vault = Vault.open(key_path, may_create=not path.exists())
         try:
-            self._store = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=_SCHEMA)
+            self._store = open_store(
+                path, application_id=APPLICATION_ID, version=VERSION, schema=_SCHEMA + CREDIT_SCHEMA
+            )
+        except NotOurFile as error:
+            raise YikatongError(Reason.STORE_NOT_OURS, str(error)) from error
         except StoreFailed as error:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error)) from error
+        self.credits = CreditJournal(self._store, self.vault)
         self.path = path
 
     @property
@@ -101,13 +108,7 @@ class Journal:
                 sequence = _bump(connection, "sequence")
                 written = replace(row, sequence=sequence)
             content = msgspec.json.encode(written)
-            last = connection.execute("SELECT number, head FROM event ORDER BY number DESC LIMIT 1").fetchone()
-            number, previous = (last[0] + 1, last[1]) if last else (1, GENESIS)
-            head = link(previous, number, content)
-            connection.execute(
-                "INSERT INTO event VALUES(?,?,?,?,?)",
-                (number, row.transaction_id, content, head, self.vault.mac(head)),
-            )
+            number = append(connection, self.vault.mac, row.transaction_id, content)
             connection.execute(
                 "INSERT INTO txn VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT(transaction_id) DO UPDATE SET"
                 " state=excluded.state, open=excluded.open, accounting_date=excluded.accounting_date,"
@@ -144,9 +145,14 @@ class Journal:
     async def known(
         self, request_id: str, order_no: str, order_part: str
     ) -> tuple[Transaction | None, Transaction | None]:
-        """What `by_request` and `by_order` say, in one look."""
+        """What `by_request` and `by_order` say, in one look. Raises REQUEST_ID_REUSED where a credit has the id."""
 
         def job(connection: apsw.Connection) -> tuple[Transaction | None, Transaction | None]:
+            credit = "SELECT transaction_id FROM credit WHERE request_id=?"
+            if (found := connection.execute(credit, (request_id,)).fetchone()) is not None:
+                raise YikatongError(
+                    Reason.REQUEST_ID_REUSED, "a credit has this request id", field="kind", transaction_id=str(found[0])
+                )
             return (
                 next(_rows(connection, "request_id=?", request_id), None),
                 next(_rows(connection, _BY_ORDER, order_no, order_part), None),
@@ -196,7 +202,10 @@ class Journal:
         return await self._read(job)
 
     async def note_reconciled(self, accounting_date: str) -> None:
-        """Everything up to this date agrees with the gateway. It is never taken back. Raises StoreFailed."""
+        """Everything up to this date agrees with the gateway. It is never taken back.
+
+        Raises YikatongError JOURNAL_UNAVAILABLE.
+        """
         number = int(accounting_date.replace("-", ""))
 
         def job(connection: apsw.Connection) -> None:
@@ -206,7 +215,7 @@ class Journal:
                 (number,),
             )
 
-        await self._store.commit(job)
+        await self._read(job)
 
     async def bill(self, transaction_id: str) -> Bill:
         def job(connection: apsw.Connection) -> Bill:

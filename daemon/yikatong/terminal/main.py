@@ -25,10 +25,18 @@ from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
 from yikatong.terminal import diagnostics_rpc, rpc
 from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
-from yikatong.terminal.gateway_client import GatewayChannel, SessionLink, money_link, self_test_link
+from yikatong.terminal.gateway_client import (
+    GatewayChannel,
+    ReconciliationLink,
+    SessionLink,
+    money_link,
+    self_test_link,
+)
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.runner import DEFAULT_LIMITS, Limits, Runner
 from yikatong.terminal.selftest import SelfTest
 from yikatong.terminal.selftest_path import Bench
@@ -76,6 +84,7 @@ async def serve(
             asyncio.create_task(terminal.keep_signed_in(), name="session"),
             asyncio.create_task(terminal.watch_reader(), name="reader"),
             asyncio.create_task(_file_self_tests(terminal, self_test), name="self-test reports"),
+            asyncio.create_task(terminal.reconciliation.run(), name="reconciliation"),
         ]
         notifier = Notifier.from_environment()
         watchdog = Watchdog(notifier, terminal.journal.probe, limit_s=watchdog_limit_s())
@@ -118,8 +127,14 @@ async def _assemble(
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits)
         stack.push_async_callback(runner.close)
         recovered = await runner.recover()
-        _log.info("journal read", open_rows=recovered)
-        terminal = Terminal(config, version("yikatong"), clock, hub, journal, session, link, desk, runner)
+        credited = Credits(journal, link, session, runner, hub, clock, leave=leave, limits=limits)
+        stack.push_async_callback(credited.close)
+        _log.info("journal read", open_rows=recovered, open_credits=await credited.recover())
+        reconciling = ReconciliationLink(gateway, config.terminal_id)
+        reconciliation = Reconciliation(journal, session, runner, reconciling, clock)
+        terminal = Terminal(
+            config, version("yikatong"), clock, hub, journal, session, link, desk, runner, credited, reconciliation
+        )
         yield terminal, SelfTest(terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave)
 
 

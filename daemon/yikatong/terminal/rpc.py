@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import msgspec
@@ -14,20 +14,29 @@ from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1 import terminal_pb2_grpc
 from yikatong.core.bill import Bill, Fund, Item, Share
 from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.credit import Credit
+from yikatong.core.credit_receipt import credit_receipt
+from yikatong.core.credit_table import credit_verdict
+from yikatong.core.credits import CreditKind
+from yikatong.core.orders import Purpose
 from yikatong.core.reasons import MEANING, Moved, Reason, Retry, YikatongError
 from yikatong.core.receipt import Issuer, as_text, receipt
-from yikatong.core.terminal_table import State, Told, verdict
+from yikatong.core.terminal_table import State, Told, Verdict, verdict
 from yikatong.core.transaction import Transaction
-from yikatong.core.values import RequestId, TransactionId
+from yikatong.core.values import Fen, RequestId, TransactionId
 from yikatong.runtime import wire
 from yikatong.runtime.edge import Context, wants_english
+from yikatong.terminal import reconciliation_rpc
 from yikatong.terminal.events import Happening, Readiness, StageReached
 from yikatong.terminal.terminal import Terminal
+
+Row = TypeVar("Row", bound=Transaction | Credit)
 
 _MARGIN_S: Final = 1.0
 _PAGE: Final = 50
 
 _STATES: Final = {told: api.TransactionState.Value(f"TRANSACTION_STATE_{told.value}") for told in Told}
+_KINDS: Final = {kind: api.TransactionKind.Value(f"TRANSACTION_KIND_{kind.value}") for kind in CreditKind}
 _OUTCOMES: Final = {moved: api.Outcome.Value(f"OUTCOME_{moved.value}") for moved in Moved}
 _RETRIES: Final = {retry: api.Retry.Value(f"RETRY_{retry.value}") for retry in Retry}
 
@@ -50,7 +59,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             not_ready_reason=refusal.value if refusal else "",
             policy_hotline=terminal.hotlines[0],
             fault_hotline=terminal.hotlines[1],
-            open_transactions=len(terminal.runner.open_rows()),
+            open_transactions=len(terminal.runner.open_rows()) + len(terminal.credits.open_rows()),
         )
 
     async def WatchTerminal(
@@ -76,6 +85,8 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
                 event.stage.prompt = happening.stage.value[1 if english else 0]
             case Transaction():
                 event.transaction.transaction.CopyFrom(_transaction(happening, english=english))
+            case Credit():
+                event.transaction.transaction.CopyFrom(_credit(happening, english=english))
             case Readiness():
                 event.health.CopyFrom(api.HealthEvent(ready=not happening.reason, reason=happening.reason))
         return event
@@ -130,39 +141,89 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         row = await self._terminal.runner.confirm(TransactionId(request.transaction_id))
         return api.ConfirmTransactionResponse(transaction=_transaction(row, english=wants_english(context)))
 
+    async def CancelTransaction(
+        self, request: api.CancelTransactionRequest, context: Context
+    ) -> api.CancelTransactionResponse:
+        row = await self._terminal.credits.cancel(
+            TransactionId(request.transaction_id),
+            RequestId(request.request_id),
+            operator_id=request.operator_id,
+            patience_s=_patience_s(context),
+        )
+        return api.CancelTransactionResponse(transaction=_credit(row, english=wants_english(context)))
+
+    async def RefundTransaction(
+        self, request: api.RefundTransactionRequest, context: Context
+    ) -> api.RefundTransactionResponse:
+        row = await self._terminal.credits.refund(
+            TransactionId(request.transaction_id),
+            RequestId(request.request_id),
+            Fen(request.amount_fen),
+            operator_id=request.operator_id,
+            patience_s=_patience_s(context),
+        )
+        return api.RefundTransactionResponse(transaction=_credit(row, english=wants_english(context)))
+
     async def GetTransaction(self, request: api.GetTransactionRequest, context: Context) -> api.GetTransactionResponse:
         journal = self._terminal.journal
+        row: Transaction | Credit | None
         match request.WhichOneof("key"):
             case "transaction_id":
-                row = await journal.by_id(request.transaction_id)
+                key = request.transaction_id
+                row = await journal.by_id(key) or await journal.credits.by_id(key)
             case "request_id":
-                row = await journal.by_request(request.request_id)
+                key = request.request_id
+                row = await journal.by_request(key) or await journal.credits.by_request(key)
             case _:
                 row = await journal.by_order(request.order_no, request.order_part)
-        return api.GetTransactionResponse(transaction=_transaction(_found(row), english=wants_english(context)))
+        found, english = _found(row), wants_english(context)
+        made = await journal.credits.of(found.transaction_id)
+        return api.GetTransactionResponse(
+            transaction=(await self._shown([found], english=english))[0],
+            credits=[_credit(credit, english=english) for credit in made],
+        )
+
+    async def _shown(self, rows: Sequence[Transaction | Credit], *, english: bool) -> list[api.Transaction]:
+        """Debits and credits as they are told; a debit with what can still be refunded of it."""
+        approved = [row for row in rows if isinstance(row, Transaction) and row.state is State.APPROVED]
+        given_fen = await self._terminal.journal.credits.given_back(row.transaction_id for row in approved)
+        shown = []
+        for row in rows:
+            told = _credit(row, english=english) if isinstance(row, Credit) else _transaction(row, english=english)
+            if row in approved:
+                told.refundable_fen = row.amount_fen - given_fen.get(row.transaction_id, 0)
+            shown.append(told)
+        return shown
 
     async def ListTransactions(
         self, request: api.ListTransactionsRequest, context: Context
     ) -> api.ListTransactionsResponse:
         size = request.page_size or _PAGE
-        rows = await self._terminal.journal.newest(size + 1, open_only=request.open_only, before=request.page_token)
-        english = wants_english(context)
+        journal = self._terminal.journal.credits
+        rows = await journal.newest(size + 1, open_only=request.open_only, before=request.page_token)
         return api.ListTransactionsResponse(
-            transactions=[_transaction(row, english=english) for row in rows[:size]],
+            transactions=await self._shown(rows[:size], english=wants_english(context)),
             next_page_token=rows[size - 1].transaction_id if len(rows) > size else "",
         )
 
     async def GetReceipt(self, request: api.GetReceiptRequest, context: Context) -> api.GetReceiptResponse:
-        row = _found(await self._terminal.journal.by_id(request.transaction_id))
+        journal, key = self._terminal.journal, request.transaction_id
+        row = _found(await journal.by_id(key) or await journal.credits.by_id(key))
         granted = self._terminal.session.granted
         policy, fault = self._terminal.hotlines
         issuer = Issuer(granted.institution_name if granted else "", self._terminal.session.terminal_id, policy, fault)
-        lines = receipt(row, await self._terminal.journal.bill(row.transaction_id), issuer)
+        if isinstance(row, Credit):
+            lines = credit_receipt(row, issuer)
+        else:
+            lines = receipt(row, await journal.bill(row.transaction_id), issuer)
         return api.GetReceiptResponse(
             text=as_text(lines),
             lines=[api.ReceiptLine(label_zh=line.label_zh, label_en=line.label_en, value=line.value) for line in lines],
-            transaction=_transaction(row, english=wants_english(context)),
+            transaction=(await self._shown([row], english=wants_english(context)))[0],
         )
+
+    async def Reconcile(self, request: api.ReconcileRequest, context: Context) -> api.ReconcileResponse:
+        return await reconciliation_rpc.reconcile(self._terminal.reconciliation, request)
 
 
 def add_to(server: grpc.aio.Server, terminal: Terminal) -> None:
@@ -175,7 +236,7 @@ def _patience_s(context: Context) -> float | None:
     return None if remaining is None else max(float(remaining) - _MARGIN_S, float(remaining) / 2)
 
 
-def _found(row: Transaction | None) -> Transaction:
+def _found(row: Row | None) -> Row:
     if row is None:
         raise YikatongError(Reason.TRANSACTION_NOT_FOUND, "no transaction has this key")
     return row
@@ -205,13 +266,53 @@ def _transaction(row: Transaction, *, english: bool) -> api.Transaction:
         cardholder_name=row.cardholder_masked,
         confirmed=row.confirmed,
         journal_state=row.state.value,
+        kind=api.TRANSACTION_KIND_DEBIT,
     )
-    why = row.why or (Reason.OUTCOME_PENDING if told.told is Told.PENDING else None)
+    _explain(wired, told, row.why, english=english)
+    for name in ("created_at", "decided_at", "confirm_by"):
+        if text := getattr(row, name):
+            getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
+    return wired
+
+
+def _explain(wired: api.Transaction, told: Verdict, reason: Reason | None, *, english: bool) -> None:
+    """What a person is told where it is not simply approved."""
+    why = reason or (Reason.OUTCOME_PENDING if told.told is Told.PENDING else None)
     if why is not None and told.told is not Told.APPROVED:
         meaning = MEANING[why]
         wired.message = meaning.en if english else meaning.zh
         wired.next_step = meaning.next_en if english else meaning.next_zh
-    for name in ("created_at", "decided_at", "confirm_by"):
+
+
+def _credit(row: Credit, *, english: bool) -> api.Transaction:
+    told = credit_verdict(row.state)
+    wired = api.Transaction(
+        transaction_id=row.transaction_id,
+        request_id=row.request_id,
+        order_no=row.order_no,
+        order_part=row.order_part,
+        state=_STATES[told.told],
+        outcome=_OUTCOMES[told.moved],
+        retry=_RETRIES[told.retry],
+        reason=row.reason,
+        amount_fen=row.amount_fen,
+        purpose=wire.purpose_to_wire(Purpose(row.purpose)),
+        balance_fen=row.balance_fen or 0,
+        reference=row.reference,
+        home_region=row.home_region,
+        home_city=row.home_city_en if english else row.home_city_zh,
+        treatment_region=row.treatment_region,
+        accounting_date=row.accounting_date,
+        card_number=row.card_number_masked,
+        cardholder_name=row.cardholder_masked,
+        journal_state=row.state.value,
+        kind=_KINDS[row.kind],
+        original_transaction_id=row.original,
+        refundable_fen=row.refundable_fen,
+        suspense=row.in_suspense,
+    )
+    _explain(wired, told, row.why, english=english)
+    for name in ("created_at", "decided_at"):
         if text := getattr(row, name):
             getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
     return wired

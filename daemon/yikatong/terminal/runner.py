@@ -182,6 +182,18 @@ class Runner:
             )
         return live.row
 
+    async def ask_again(self, transaction_id: TransactionId) -> None:
+        """Reconciliation says that it is posted and was told as not paid: the table undoes a late approval.
+
+        Returns once the reversal is acknowledged, or after a moment. Raises LinkDown, TRANSACTION_NOT_FOUND.
+        """
+        found = await self._find(transaction_id)
+        answer = await self._link.enquire(_order(found))
+        live = self._live.setdefault(transaction_id, found)
+        await self._happen(live, Answered(answer))
+        if (reversal := live.tasks.get("reverse")) is not None:
+            await asyncio.wait({reversal}, timeout=self._limits.grace_s)
+
     def snapshot(self, row: Transaction) -> Transaction:
         """The newest state of `row` that is durable."""
         live = self._live.get(row.transaction_id)
@@ -191,7 +203,7 @@ class Runner:
         """Takes up every open row of the journal. Returns how many there are."""
         rows = [row for row in await self._journal.unresolved() if row.self_test is self._self_test]
         for row in rows:
-            live = Live(row, Bill(), order=self._order_of(row))
+            live = Live(row, Bill(), order=self.order_of(row))
             self._live[row.transaction_id] = live
             same_boot = row.boot_id == self._clock.boot_id
             age_ms = self._clock.boot_ms() - row.created_boot_ms
@@ -262,7 +274,7 @@ class Runner:
             )
             await self._require_settled_card(row)
             self._session.require()
-            live.row, live.order = row, self._order_of(row)
+            live.row, live.order = row, self.order_of(row)
             live.row = replace(row, fingerprint=live.order.fingerprint.hex())
         except YikatongError as error:
             live.refused = error
@@ -485,7 +497,8 @@ class Runner:
         )
         await self._happen(live, ReversalAnswered(answer))
 
-    def _order_of(self, row: Transaction) -> DebitOrder:
+    def order_of(self, row: Transaction) -> DebitOrder:
+        """The debit of a row as it travels, its payer unsealed."""
         return DebitOrder(
             row.transaction_id,
             Institution(row.institution),
@@ -544,7 +557,7 @@ class Runner:
         row = await self._journal.by_id(transaction_id)
         if row is None:
             raise YikatongError(Reason.TRANSACTION_NOT_FOUND, transaction_id=transaction_id)
-        return self._live.get(transaction_id) or Live(row, Bill(), order=self._order_of(row))
+        return self._live.get(transaction_id) or Live(row, Bill(), order=self.order_of(row))
 
     def _stage(self, live: Live, stage: Stage) -> None:
         self._hub.tell(StageReached(live.row.request_id, stage))

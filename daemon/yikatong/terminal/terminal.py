@@ -10,9 +10,11 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink, LinkDown
 from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Hub, Readiness
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 
@@ -30,6 +32,8 @@ class Terminal:
     link: DebitLink
     desk: Desk
     runner: Runner
+    credits: Credits
+    reconciliation: Reconciliation
 
     @property
     def his_may_read_identity(self) -> bool:
@@ -78,6 +82,7 @@ class Terminal:
         if self.session.fenced:
             return
         self.runner.nudge()
+        self.credits.nudge()
         was_ready = True
         while True:
             await self.session.link_changed()
@@ -86,6 +91,7 @@ class Terminal:
                 told()
                 if ready:
                     self.runner.nudge()
+                    self.credits.nudge()
             was_ready = ready
 
     async def watch_reader(self) -> None:

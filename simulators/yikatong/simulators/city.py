@@ -25,6 +25,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from yikatong.api.citycore.v1 import citycore_pb2, citycore_pb2_grpc
+from yikatong.core.credits import CreditAnswer, CreditOrder
 from yikatong.core.orders import (
     Account,
     City,
@@ -50,7 +51,7 @@ from yikatong.runtime.store import Store, StoreFailed
 from yikatong.runtime.tls import SERVER_OPTIONS, Identity, peer_name
 
 APPLICATION_ID: Final = 0x594B4359  # "YKCY"
-VERSION: Final = 1
+VERSION: Final = 2
 
 FAULTS: Final = {
     "slow": "each call takes three seconds more",
@@ -147,6 +148,9 @@ class FaultyLedger:
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
         return await self._befall(lambda: self._ledger.confirm(order), self._faults.now())
+
+    async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
+        return await self._befall(lambda: self._ledger.credit(order, attempt=attempt), self._faults.now())
 
     async def _befall(self, call: Callable[[], Awaitable[T]], faults: set[str]) -> T:
         if faults & {"down", "maintenance"}:

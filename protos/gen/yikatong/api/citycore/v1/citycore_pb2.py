@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from yikatong.api.money.v1 import money_pb2 as yikatong_dot_api_dot_money_dot_v1_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'yikatong/api/citycore/v1/citycore.proto\x12\x18yikatong.api.citycore.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!yikatong/api/money/v1/money.proto\"p\n\x11GetAccountRequest\x12\x33\n\x05payer\x18\x01 \x01(\x0b\x32\x1c.yikatong.api.money.v1.PayerB\x06\xbaH\x03\xc8\x01\x01\x12&\n\x0bhome_region\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"K\n\x12GetAccountResponse\x12\x35\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32$.yikatong.api.money.v1.AccountAnswer\"Y\n\x0c\x44\x65\x62itRequest\x12\x38\n\x05order\x18\x01 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"C\n\rDebitResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\".yikatong.api.money.v1.DebitAnswer\"M\n\x0e\x43onfirmRequest\x12;\n\x08original\x18\x01 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\"G\n\x0f\x43onfirmResponse\x12\x34\n\x06\x61nswer\x18\x01 \x01(\x0b\x32$.yikatong.api.money.v1.ConfirmAnswer\"P\n\x0eReverseRequest\x12>\n\x08reversal\x18\x01 \x01(\x0b\x32$.yikatong.api.money.v1.ReversalOrderB\x06\xbaH\x03\xc8\x01\x01\"H\n\x0fReverseResponse\x12\x35\n\x06\x61nswer\x18\x01 \x01(\x0b\x32%.yikatong.api.money.v1.ReversalAnswer\"a\n\x15GetTransactionRequest\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12&\n\x0bhome_region\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"L\n\x16GetTransactionResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\".yikatong.api.money.v1.DebitAnswer\"\x89\x01\n\x12ListEntriesRequest\x12&\n\x0bhome_region\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x66ter_entry\x18\x03 \x01(\x03\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"l\n\x05\x45ntry\x12\r\n\x05\x65ntry\x18\x01 \x01(\x03\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x12\n\namount_fen\x18\x04 \x01(\x03\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x05 \x01(\t\"U\n\x13ListEntriesResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.yikatong.api.citycore.v1.Entry\x12\x0c\n\x04more\x18\x02 \x01(\x08\x32\xf5\x04\n\x0f\x43ityCoreService\x12g\n\nGetAccount\x12+.yikatong.api.citycore.v1.GetAccountRequest\x1a,.yikatong.api.citycore.v1.GetAccountResponse\x12X\n\x05\x44\x65\x62it\x12&.yikatong.api.citycore.v1.DebitRequest\x1a\'.yikatong.api.citycore.v1.DebitResponse\x12^\n\x07\x43onfirm\x12(.yikatong.api.citycore.v1.ConfirmRequest\x1a).yikatong.api.citycore.v1.ConfirmResponse\x12^\n\x07Reverse\x12(.yikatong.api.citycore.v1.ReverseRequest\x1a).yikatong.api.citycore.v1.ReverseResponse\x12s\n\x0eGetTransaction\x12/.yikatong.api.citycore.v1.GetTransactionRequest\x1a\x30.yikatong.api.citycore.v1.GetTransactionResponse\x12j\n\x0bListEntries\x12,.yikatong.api.citycore.v1.ListEntriesRequest\x1a-.yikatong.api.citycore.v1.ListEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'yikatong/api/citycore/v1/citycore.proto\x12\x18yikatong.api.citycore.v1\x1a\x1b\x62uf/validate/validate.proto\x1a!yikatong/api/money/v1/money.proto\"p\n\x11GetAccountRequest\x12\x33\n\x05payer\x18\x01 \x01(\x0b\x32\x1c.yikatong.api.money.v1.PayerB\x06\xbaH\x03\xc8\x01\x01\x12&\n\x0bhome_region\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"K\n\x12GetAccountResponse\x12\x35\n\x07\x61\x63\x63ount\x18\x01 \x01(\x0b\x32$.yikatong.api.money.v1.AccountAnswer\"Y\n\x0c\x44\x65\x62itRequest\x12\x38\n\x05order\x18\x01 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"C\n\rDebitResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\".yikatong.api.money.v1.DebitAnswer\"M\n\x0e\x43onfirmRequest\x12;\n\x08original\x18\x01 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\"G\n\x0f\x43onfirmResponse\x12\x34\n\x06\x61nswer\x18\x01 \x01(\x0b\x32$.yikatong.api.money.v1.ConfirmAnswer\"P\n\x0eReverseRequest\x12>\n\x08reversal\x18\x01 \x01(\x0b\x32$.yikatong.api.money.v1.ReversalOrderB\x06\xbaH\x03\xc8\x01\x01\"H\n\x0fReverseResponse\x12\x35\n\x06\x61nswer\x18\x01 \x01(\x0b\x32%.yikatong.api.money.v1.ReversalAnswer\"K\n\rCancelRequest\x12:\n\x06\x63redit\x18\x01 \x01(\x0b\x32\".yikatong.api.money.v1.CreditOrderB\x06\xbaH\x03\xc8\x01\x01\"E\n\x0e\x43\x61ncelResponse\x12\x33\n\x06\x61nswer\x18\x01 \x01(\x0b\x32#.yikatong.api.money.v1.CreditAnswer\"K\n\rRefundRequest\x12:\n\x06\x63redit\x18\x01 \x01(\x0b\x32\".yikatong.api.money.v1.CreditOrderB\x06\xbaH\x03\xc8\x01\x01\"E\n\x0eRefundResponse\x12\x33\n\x06\x61nswer\x18\x01 \x01(\x0b\x32#.yikatong.api.money.v1.CreditAnswer\"a\n\x15GetTransactionRequest\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12&\n\x0bhome_region\x18\x02 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"L\n\x16GetTransactionResponse\x12\x32\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\".yikatong.api.money.v1.DebitAnswer\"\x89\x01\n\x12ListEntriesRequest\x12&\n\x0bhome_region\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x02 \x01(\t\x12\x13\n\x0b\x61\x66ter_entry\x18\x03 \x01(\x03\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"l\n\x05\x45ntry\x12\r\n\x05\x65ntry\x18\x01 \x01(\x03\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x12\n\namount_fen\x18\x04 \x01(\x03\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x05 \x01(\t\"U\n\x13ListEntriesResponse\x12\x30\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1f.yikatong.api.citycore.v1.Entry\x12\x0c\n\x04more\x18\x02 \x01(\x08\x32\xaf\x06\n\x0f\x43ityCoreService\x12g\n\nGetAccount\x12+.yikatong.api.citycore.v1.GetAccountRequest\x1a,.yikatong.api.citycore.v1.GetAccountResponse\x12X\n\x05\x44\x65\x62it\x12&.yikatong.api.citycore.v1.DebitRequest\x1a\'.yikatong.api.citycore.v1.DebitResponse\x12^\n\x07\x43onfirm\x12(.yikatong.api.citycore.v1.ConfirmRequest\x1a).yikatong.api.citycore.v1.ConfirmResponse\x12^\n\x07Reverse\x12(.yikatong.api.citycore.v1.ReverseRequest\x1a).yikatong.api.citycore.v1.ReverseResponse\x12[\n\x06\x43\x61ncel\x12\'.yikatong.api.citycore.v1.CancelRequest\x1a(.yikatong.api.citycore.v1.CancelResponse\x12[\n\x06Refund\x12\'.yikatong.api.citycore.v1.RefundRequest\x1a(.yikatong.api.citycore.v1.RefundResponse\x12s\n\x0eGetTransaction\x12/.yikatong.api.citycore.v1.GetTransactionRequest\x1a\x30.yikatong.api.citycore.v1.GetTransactionResponse\x12j\n\x0bListEntries\x12,.yikatong.api.citycore.v1.ListEntriesRequest\x1a-.yikatong.api.citycore.v1.ListEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMREQUEST'].fields_by_name['original']._serialized_options = b'\272H\003\310\001\001'
   _globals['_REVERSEREQUEST'].fields_by_name['reversal']._loaded_options = None
   _globals['_REVERSEREQUEST'].fields_by_name['reversal']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CANCELREQUEST'].fields_by_name['credit']._loaded_options = None
+  _globals['_CANCELREQUEST'].fields_by_name['credit']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_REFUNDREQUEST'].fields_by_name['credit']._loaded_options = None
+  _globals['_REFUNDREQUEST'].fields_by_name['credit']._serialized_options = b'\272H\003\310\001\001'
   _globals['_GETTRANSACTIONREQUEST'].fields_by_name['transaction_id']._loaded_options = None
   _globals['_GETTRANSACTIONREQUEST'].fields_by_name['transaction_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_GETTRANSACTIONREQUEST'].fields_by_name['home_region']._loaded_options = None
@@ -67,16 +71,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVERSEREQUEST']._serialized_end=716
   _globals['_REVERSERESPONSE']._serialized_start=718
   _globals['_REVERSERESPONSE']._serialized_end=790
-  _globals['_GETTRANSACTIONREQUEST']._serialized_start=792
-  _globals['_GETTRANSACTIONREQUEST']._serialized_end=889
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=891
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=967
-  _globals['_LISTENTRIESREQUEST']._serialized_start=970
-  _globals['_LISTENTRIESREQUEST']._serialized_end=1107
-  _globals['_ENTRY']._serialized_start=1109
-  _globals['_ENTRY']._serialized_end=1217
-  _globals['_LISTENTRIESRESPONSE']._serialized_start=1219
-  _globals['_LISTENTRIESRESPONSE']._serialized_end=1304
-  _globals['_CITYCORESERVICE']._serialized_start=1307
-  _globals['_CITYCORESERVICE']._serialized_end=1936
+  _globals['_CANCELREQUEST']._serialized_start=792
+  _globals['_CANCELREQUEST']._serialized_end=867
+  _globals['_CANCELRESPONSE']._serialized_start=869
+  _globals['_CANCELRESPONSE']._serialized_end=938
+  _globals['_REFUNDREQUEST']._serialized_start=940
+  _globals['_REFUNDREQUEST']._serialized_end=1015
+  _globals['_REFUNDRESPONSE']._serialized_start=1017
+  _globals['_REFUNDRESPONSE']._serialized_end=1086
+  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1088
+  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1185
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=1187
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=1263
+  _globals['_LISTENTRIESREQUEST']._serialized_start=1266
+  _globals['_LISTENTRIESREQUEST']._serialized_end=1403
+  _globals['_ENTRY']._serialized_start=1405
+  _globals['_ENTRY']._serialized_end=1513
+  _globals['_LISTENTRIESRESPONSE']._serialized_start=1515
+  _globals['_LISTENTRIESRESPONSE']._serialized_end=1600
+  _globals['_CITYCORESERVICE']._serialized_start=1603
+  _globals['_CITYCORESERVICE']._serialized_end=2418
 # @@protoc_insertion_point(module_scope)

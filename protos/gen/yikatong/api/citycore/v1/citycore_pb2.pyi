@@ -162,6 +162,78 @@ class ReverseResponse(google.protobuf.message.Message):
 Global___ReverseResponse: typing_extensions.TypeAlias = ReverseResponse
 
 @typing.final
+class CancelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREDIT_FIELD_NUMBER: builtins.int
+    @property
+    def credit(self) -> yikatong.api.money.v1.money_pb2.CreditOrder:
+        """Of kind CANCELLATION."""
+
+    def __init__(
+        self,
+        *,
+        credit: yikatong.api.money.v1.money_pb2.CreditOrder | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["credit", b"credit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["credit", b"credit"]) -> None: ...
+
+Global___CancelRequest: typing_extensions.TypeAlias = CancelRequest
+
+@typing.final
+class CancelResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: builtins.int
+    @property
+    def answer(self) -> yikatong.api.money.v1.money_pb2.CreditAnswer: ...
+    def __init__(
+        self,
+        *,
+        answer: yikatong.api.money.v1.money_pb2.CreditAnswer | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
+
+Global___CancelResponse: typing_extensions.TypeAlias = CancelResponse
+
+@typing.final
+class RefundRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREDIT_FIELD_NUMBER: builtins.int
+    @property
+    def credit(self) -> yikatong.api.money.v1.money_pb2.CreditOrder:
+        """Of kind REFUND."""
+
+    def __init__(
+        self,
+        *,
+        credit: yikatong.api.money.v1.money_pb2.CreditOrder | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["credit", b"credit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["credit", b"credit"]) -> None: ...
+
+Global___RefundRequest: typing_extensions.TypeAlias = RefundRequest
+
+@typing.final
+class RefundResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: builtins.int
+    @property
+    def answer(self) -> yikatong.api.money.v1.money_pb2.CreditAnswer: ...
+    def __init__(
+        self,
+        *,
+        answer: yikatong.api.money.v1.money_pb2.CreditAnswer | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
+
+Global___RefundResponse: typing_extensions.TypeAlias = RefundResponse
+
+@typing.final
 class GetTransactionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -237,7 +309,7 @@ class Entry(google.protobuf.message.Message):
     entry: builtins.int
     transaction_id: builtins.str
     account: builtins.str
-    """`personal:<account>` or `payable:<treatment region>`, masked."""
+    """`personal:<account>`, `payable:<treatment region>`, `opening`, or `suspense`: owed to people whose account is closed."""
     amount_fen: builtins.int
     accounting_date: builtins.str
     def __init__(

@@ -55,6 +55,16 @@ class CityCoreServiceStub(object):
                 request_serializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.ReverseRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.ReverseResponse.FromString,
                 _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/yikatong.api.citycore.v1.CityCoreService/Cancel',
+                request_serializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.CancelRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.CancelResponse.FromString,
+                _registered_method=True)
+        self.Refund = channel.unary_unary(
+                '/yikatong.api.citycore.v1.CityCoreService/Refund',
+                request_serializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.RefundRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.RefundResponse.FromString,
+                _registered_method=True)
         self.GetTransaction = channel.unary_unary(
                 '/yikatong.api.citycore.v1.CityCoreService/GetTransaction',
                 request_serializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.GetTransactionRequest.SerializeToString,
@@ -99,8 +109,22 @@ class CityCoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Cancel(self, request, context):
+        """Takes back a confirmed debit of the same accounting date, or declines for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refund(self, request, context):
+        """Gives back a part of a confirmed debit, or declines for ever.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTransaction(self, request, context):
-        """How a transaction stands.
+        """How a debit stands.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,6 +159,16 @@ def add_CityCoreServiceServicer_to_server(servicer, server):
                     servicer.Reverse,
                     request_deserializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.ReverseRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.ReverseResponse.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.CancelRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.CancelResponse.SerializeToString,
+            ),
+            'Refund': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refund,
+                    request_deserializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.RefundRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.RefundResponse.SerializeToString,
             ),
             'GetTransaction': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTransaction,
@@ -256,6 +290,60 @@ class CityCoreService(object):
             '/yikatong.api.citycore.v1.CityCoreService/Reverse',
             yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.ReverseRequest.SerializeToString,
             yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.ReverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.citycore.v1.CityCoreService/Cancel',
+            yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.CancelRequest.SerializeToString,
+            yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.citycore.v1.CityCoreService/Refund',
+            yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.RefundRequest.SerializeToString,
+            yikatong_dot_api_dot_citycore_dot_v1_dot_citycore__pb2.RefundResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -89,6 +89,38 @@ _CityCoreServiceReverseType = typing_extensions.TypeVar(
     ],
 )
 
+_CityCoreServiceCancelType = typing_extensions.TypeVar(
+    '_CityCoreServiceCancelType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.CancelRequest,
+        yikatong.api.citycore.v1.citycore_pb2.CancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.CancelRequest,
+        yikatong.api.citycore.v1.citycore_pb2.CancelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.CancelRequest,
+        yikatong.api.citycore.v1.citycore_pb2.CancelResponse,
+    ],
+)
+
+_CityCoreServiceRefundType = typing_extensions.TypeVar(
+    '_CityCoreServiceRefundType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.RefundRequest,
+        yikatong.api.citycore.v1.citycore_pb2.RefundResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.RefundRequest,
+        yikatong.api.citycore.v1.citycore_pb2.RefundResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.RefundRequest,
+        yikatong.api.citycore.v1.citycore_pb2.RefundResponse,
+    ],
+)
+
 _CityCoreServiceGetTransactionType = typing_extensions.TypeVar(
     '_CityCoreServiceGetTransactionType',
     grpc.UnaryUnaryMultiCallable[
@@ -121,7 +153,7 @@ _CityCoreServiceListEntriesType = typing_extensions.TypeVar(
     ],
 )
 
-class CityCoreServiceStub(typing.Generic[_CityCoreServiceGetAccountType, _CityCoreServiceDebitType, _CityCoreServiceConfirmType, _CityCoreServiceReverseType, _CityCoreServiceGetTransactionType, _CityCoreServiceListEntriesType]):
+class CityCoreServiceStub(typing.Generic[_CityCoreServiceGetAccountType, _CityCoreServiceDebitType, _CityCoreServiceConfirmType, _CityCoreServiceReverseType, _CityCoreServiceCancelType, _CityCoreServiceRefundType, _CityCoreServiceGetTransactionType, _CityCoreServiceListEntriesType]):
     """Called by the gateway alone, over mTLS. Every method may be called again with the same transaction id."""
 
     @typing.overload
@@ -141,6 +173,14 @@ class CityCoreServiceStub(typing.Generic[_CityCoreServiceGetAccountType, _CityCo
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.citycore.v1.citycore_pb2.ReverseRequest,
             yikatong.api.citycore.v1.citycore_pb2.ReverseResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.citycore.v1.citycore_pb2.CancelRequest,
+            yikatong.api.citycore.v1.citycore_pb2.CancelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.citycore.v1.citycore_pb2.RefundRequest,
+            yikatong.api.citycore.v1.citycore_pb2.RefundResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.citycore.v1.citycore_pb2.GetTransactionRequest,
@@ -171,6 +211,14 @@ class CityCoreServiceStub(typing.Generic[_CityCoreServiceGetAccountType, _CityCo
             yikatong.api.citycore.v1.citycore_pb2.ReverseResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.citycore.v1.citycore_pb2.CancelRequest,
+            yikatong.api.citycore.v1.citycore_pb2.CancelResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.citycore.v1.citycore_pb2.RefundRequest,
+            yikatong.api.citycore.v1.citycore_pb2.RefundResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.citycore.v1.citycore_pb2.GetTransactionRequest,
             yikatong.api.citycore.v1.citycore_pb2.GetTransactionResponse,
         ],
@@ -192,8 +240,14 @@ class CityCoreServiceStub(typing.Generic[_CityCoreServiceGetAccountType, _CityCo
     Reverse: _CityCoreServiceReverseType
     """Undoes a posting, or leaves a tombstone where there is none."""
 
+    Cancel: _CityCoreServiceCancelType
+    """Takes back a confirmed debit of the same accounting date, or declines for ever."""
+
+    Refund: _CityCoreServiceRefundType
+    """Gives back a part of a confirmed debit, or declines for ever."""
+
     GetTransaction: _CityCoreServiceGetTransactionType
-    """How a transaction stands."""
+    """How a debit stands."""
 
     ListEntries: _CityCoreServiceListEntriesType
     """The postings of an accounting date, in the order in which they were made."""
@@ -214,6 +268,14 @@ CityCoreServiceAsyncStub: typing_extensions.TypeAlias = CityCoreServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.citycore.v1.citycore_pb2.ReverseRequest,
         yikatong.api.citycore.v1.citycore_pb2.ReverseResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.CancelRequest,
+        yikatong.api.citycore.v1.citycore_pb2.CancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.citycore.v1.citycore_pb2.RefundRequest,
+        yikatong.api.citycore.v1.citycore_pb2.RefundResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.citycore.v1.citycore_pb2.GetTransactionRequest,
@@ -261,12 +323,28 @@ class CityCoreServiceServicer(metaclass=abc.ABCMeta):
         """Undoes a posting, or leaves a tombstone where there is none."""
 
     @abc.abstractmethod
+    def Cancel(
+        self,
+        request: yikatong.api.citycore.v1.citycore_pb2.CancelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.citycore.v1.citycore_pb2.CancelResponse, collections.abc.Awaitable[yikatong.api.citycore.v1.citycore_pb2.CancelResponse]]:
+        """Takes back a confirmed debit of the same accounting date, or declines for ever."""
+
+    @abc.abstractmethod
+    def Refund(
+        self,
+        request: yikatong.api.citycore.v1.citycore_pb2.RefundRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.citycore.v1.citycore_pb2.RefundResponse, collections.abc.Awaitable[yikatong.api.citycore.v1.citycore_pb2.RefundResponse]]:
+        """Gives back a part of a confirmed debit, or declines for ever."""
+
+    @abc.abstractmethod
     def GetTransaction(
         self,
         request: yikatong.api.citycore.v1.citycore_pb2.GetTransactionRequest,
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.citycore.v1.citycore_pb2.GetTransactionResponse, collections.abc.Awaitable[yikatong.api.citycore.v1.citycore_pb2.GetTransactionResponse]]:
-        """How a transaction stands."""
+        """How a debit stands."""
 
     @abc.abstractmethod
     def ListEntries(

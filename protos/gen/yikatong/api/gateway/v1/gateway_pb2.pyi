@@ -12,6 +12,7 @@ import google.protobuf.timestamp_pb2
 import sys
 import typing
 import yikatong.api.money.v1.money_pb2
+import yikatong.api.money.v1.reconciliation_pb2
 
 if sys.version_info >= (3, 10):
     import typing as typing_extensions
@@ -264,6 +265,85 @@ class ReverseResponse(google.protobuf.message.Message):
 Global___ReverseResponse: typing_extensions.TypeAlias = ReverseResponse
 
 @typing.final
+class CancelRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREDIT_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    attempt: builtins.int
+    """1 for the very first sending alone, also across restarts. Only that one may be refused by the gateway itself."""
+    @property
+    def credit(self) -> yikatong.api.money.v1.money_pb2.CreditOrder:
+        """Of kind CANCELLATION."""
+
+    def __init__(
+        self,
+        *,
+        credit: yikatong.api.money.v1.money_pb2.CreditOrder | None = ...,
+        attempt: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["credit", b"credit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "credit", b"credit"]) -> None: ...
+
+Global___CancelRequest: typing_extensions.TypeAlias = CancelRequest
+
+@typing.final
+class CancelResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: builtins.int
+    @property
+    def answer(self) -> yikatong.api.money.v1.money_pb2.CreditAnswer: ...
+    def __init__(
+        self,
+        *,
+        answer: yikatong.api.money.v1.money_pb2.CreditAnswer | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
+
+Global___CancelResponse: typing_extensions.TypeAlias = CancelResponse
+
+@typing.final
+class RefundRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CREDIT_FIELD_NUMBER: builtins.int
+    ATTEMPT_FIELD_NUMBER: builtins.int
+    attempt: builtins.int
+    @property
+    def credit(self) -> yikatong.api.money.v1.money_pb2.CreditOrder:
+        """Of kind REFUND."""
+
+    def __init__(
+        self,
+        *,
+        credit: yikatong.api.money.v1.money_pb2.CreditOrder | None = ...,
+        attempt: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["credit", b"credit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["attempt", b"attempt", "credit", b"credit"]) -> None: ...
+
+Global___RefundRequest: typing_extensions.TypeAlias = RefundRequest
+
+@typing.final
+class RefundResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWER_FIELD_NUMBER: builtins.int
+    @property
+    def answer(self) -> yikatong.api.money.v1.money_pb2.CreditAnswer: ...
+    def __init__(
+        self,
+        *,
+        answer: yikatong.api.money.v1.money_pb2.CreditAnswer | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["answer", b"answer"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer"]) -> None: ...
+
+Global___RefundResponse: typing_extensions.TypeAlias = RefundResponse
+
+@typing.final
 class GetTransactionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -359,3 +439,140 @@ class ReportSelfTestResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___ReportSelfTestResponse: typing_extensions.TypeAlias = ReportSelfTestResponse
+
+@typing.final
+class ReconcileRequest(google.protobuf.message.Message):
+    """Totals first. Only where they differ: the gateway's records of the date, page by page; then the terminal tells what it
+    has of each transaction that does not fit, and the gateway says what kind of difference that is, and keeps it.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TERMINAL_ID_FIELD_NUMBER: builtins.int
+    ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
+    TOTALS_FIELD_NUMBER: builtins.int
+    QUERY_FIELD_NUMBER: builtins.int
+    UNMATCHED_FIELD_NUMBER: builtins.int
+    terminal_id: builtins.str
+    accounting_date: builtins.str
+    @property
+    def totals(self) -> Global___TerminalTotals: ...
+    @property
+    def query(self) -> Global___RecordsQuery: ...
+    @property
+    def unmatched(self) -> Global___UnmatchedRecords: ...
+    def __init__(
+        self,
+        *,
+        terminal_id: builtins.str = ...,
+        accounting_date: builtins.str = ...,
+        totals: Global___TerminalTotals | None = ...,
+        query: Global___RecordsQuery | None = ...,
+        unmatched: Global___UnmatchedRecords | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["query", b"query", "step", b"step", "totals", b"totals", "unmatched", b"unmatched"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "query", b"query", "step", b"step", "terminal_id", b"terminal_id", "totals", b"totals", "unmatched", b"unmatched"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["step", b"step"]) -> typing.Literal["totals", "query", "unmatched"] | None: ...
+
+Global___ReconcileRequest: typing_extensions.TypeAlias = ReconcileRequest
+
+@typing.final
+class TerminalTotals(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: builtins.int
+    OPEN_TRANSACTIONS_FIELD_NUMBER: builtins.int
+    open_transactions: builtins.int
+    """Transactions of whatever date that are still open at the terminal."""
+    @property
+    def day(self) -> yikatong.api.money.v1.reconciliation_pb2.DayTotals: ...
+    def __init__(
+        self,
+        *,
+        day: yikatong.api.money.v1.reconciliation_pb2.DayTotals | None = ...,
+        open_transactions: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["day", b"day"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["day", b"day", "open_transactions", b"open_transactions"]) -> None: ...
+
+Global___TerminalTotals: typing_extensions.TypeAlias = TerminalTotals
+
+@typing.final
+class RecordsQuery(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AFTER_TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    after_transaction_id: builtins.str
+    """Continue after this transaction."""
+    def __init__(
+        self,
+        *,
+        after_transaction_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_transaction_id", b"after_transaction_id"]) -> None: ...
+
+Global___RecordsQuery: typing_extensions.TypeAlias = RecordsQuery
+
+@typing.final
+class UnmatchedRecords(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: builtins.int
+    @property
+    def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[yikatong.api.money.v1.reconciliation_pb2.Record]:
+        """The terminal's records, with standing UNKNOWN where it has none; the open ones of whatever date too."""
+
+    def __init__(
+        self,
+        *,
+        records: collections.abc.Iterable[yikatong.api.money.v1.reconciliation_pb2.Record] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["records", b"records"]) -> None: ...
+
+Global___UnmatchedRecords: typing_extensions.TypeAlias = UnmatchedRecords
+
+@typing.final
+class ReconcileResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CLOSED_FIELD_NUMBER: builtins.int
+    EQUAL_FIELD_NUMBER: builtins.int
+    TOTALS_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
+    DIFFERENCES_FIELD_NUMBER: builtins.int
+    DUE_DATES_FIELD_NUMBER: builtins.int
+    closed: builtins.bool
+    """The date is over at the gateway. Where it is not, nothing is kept."""
+    equal: builtins.bool
+    """Of totals: they are equal, and nothing is open."""
+    more: builtins.bool
+    @property
+    def totals(self) -> yikatong.api.money.v1.reconciliation_pb2.DayTotals: ...
+    @property
+    def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[yikatong.api.money.v1.reconciliation_pb2.Record]:
+        """Of a query: the gateway's records, by transaction id."""
+
+    @property
+    def differences(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[yikatong.api.money.v1.reconciliation_pb2.Difference]:
+        """Of unmatched records."""
+
+    @property
+    def due_dates(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Closed dates of this terminal that have not come out equal yet, oldest first, at most 31."""
+
+    def __init__(
+        self,
+        *,
+        closed: builtins.bool = ...,
+        equal: builtins.bool = ...,
+        totals: yikatong.api.money.v1.reconciliation_pb2.DayTotals | None = ...,
+        records: collections.abc.Iterable[yikatong.api.money.v1.reconciliation_pb2.Record] | None = ...,
+        more: builtins.bool = ...,
+        differences: collections.abc.Iterable[yikatong.api.money.v1.reconciliation_pb2.Difference] | None = ...,
+        due_dates: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["totals", b"totals"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["closed", b"closed", "differences", b"differences", "due_dates", b"due_dates", "equal", b"equal", "more", b"more", "records", b"records", "totals", b"totals"]) -> None: ...
+
+Global___ReconcileResponse: typing_extensions.TypeAlias = ReconcileResponse

@@ -65,10 +65,25 @@ class GatewayServiceStub(object):
                 request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseResponse.FromString,
                 _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/yikatong.api.gateway.v1.GatewayService/Cancel',
+                request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelResponse.FromString,
+                _registered_method=True)
+        self.Refund = channel.unary_unary(
+                '/yikatong.api.gateway.v1.GatewayService/Refund',
+                request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundResponse.FromString,
+                _registered_method=True)
         self.GetTransaction = channel.unary_unary(
                 '/yikatong.api.gateway.v1.GatewayService/GetTransaction',
                 request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetTransactionRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetTransactionResponse.FromString,
+                _registered_method=True)
+        self.Reconcile = channel.unary_unary(
+                '/yikatong.api.gateway.v1.GatewayService/Reconcile',
+                request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReconcileRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReconcileResponse.FromString,
                 _registered_method=True)
         self.ReportSelfTest = channel.unary_unary(
                 '/yikatong.api.gateway.v1.GatewayService/ReportSelfTest',
@@ -123,8 +138,30 @@ class GatewayServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Cancel(self, request, context):
+        """Takes back a confirmed debit of the same accounting date (撤销). Never refused for the state of account, institution
+        or city; it is answered again alike, however often it is sent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refund(self, request, context):
+        """Gives back a part of a confirmed debit (退费). As Cancel, at any time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTransaction(self, request, context):
-        """Asks the outcome by id.
+        """Asks the outcome of a debit by id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reconcile(self, request, context):
+        """Compares an accounting date of the terminal with the gateway's route log (对账).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,10 +207,25 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseResponse.SerializeToString,
             ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelResponse.SerializeToString,
+            ),
+            'Refund': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refund,
+                    request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundResponse.SerializeToString,
+            ),
             'GetTransaction': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTransaction,
                     request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetTransactionRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetTransactionResponse.SerializeToString,
+            ),
+            'Reconcile': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reconcile,
+                    request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReconcileRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReconcileResponse.SerializeToString,
             ),
             'ReportSelfTest': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportSelfTest,
@@ -355,6 +407,60 @@ class GatewayService(object):
             _registered_method=True)
 
     @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.gateway.v1.GatewayService/Cancel',
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelRequest.SerializeToString,
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.gateway.v1.GatewayService/Refund',
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundRequest.SerializeToString,
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetTransaction(request,
             target,
             options=(),
@@ -371,6 +477,33 @@ class GatewayService(object):
             '/yikatong.api.gateway.v1.GatewayService/GetTransaction',
             yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetTransactionRequest.SerializeToString,
             yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reconcile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.gateway.v1.GatewayService/Reconcile',
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReconcileRequest.SerializeToString,
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReconcileResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -439,6 +572,16 @@ class SelfTestServiceStub(object):
                 request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseResponse.FromString,
                 _registered_method=True)
+        self.Cancel = channel.unary_unary(
+                '/yikatong.api.gateway.v1.SelfTestService/Cancel',
+                request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelResponse.FromString,
+                _registered_method=True)
+        self.Refund = channel.unary_unary(
+                '/yikatong.api.gateway.v1.SelfTestService/Refund',
+                request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundResponse.FromString,
+                _registered_method=True)
         self.GetTransaction = channel.unary_unary(
                 '/yikatong.api.gateway.v1.SelfTestService/GetTransaction',
                 request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetTransactionRequest.SerializeToString,
@@ -474,6 +617,18 @@ class SelfTestServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Cancel(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refund(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTransaction(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -502,6 +657,16 @@ def add_SelfTestServiceServicer_to_server(servicer, server):
                     servicer.Reverse,
                     request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseResponse.SerializeToString,
+            ),
+            'Cancel': grpc.unary_unary_rpc_method_handler(
+                    servicer.Cancel,
+                    request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelResponse.SerializeToString,
+            ),
+            'Refund': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refund,
+                    request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundResponse.SerializeToString,
             ),
             'GetTransaction': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTransaction,
@@ -618,6 +783,60 @@ class SelfTestService(object):
             '/yikatong.api.gateway.v1.SelfTestService/Reverse',
             yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseRequest.SerializeToString,
             yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ReverseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Cancel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.gateway.v1.SelfTestService/Cancel',
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelRequest.SerializeToString,
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.CancelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refund(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.gateway.v1.SelfTestService/Refund',
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundRequest.SerializeToString,
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.RefundResponse.FromString,
             options,
             channel_credentials,
             insecure,

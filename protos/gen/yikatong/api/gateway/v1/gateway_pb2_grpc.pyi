@@ -121,6 +121,38 @@ _GatewayServiceReverseType = typing_extensions.TypeVar(
     ],
 )
 
+_GatewayServiceCancelType = typing_extensions.TypeVar(
+    '_GatewayServiceCancelType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+)
+
+_GatewayServiceRefundType = typing_extensions.TypeVar(
+    '_GatewayServiceRefundType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+    ],
+)
+
 _GatewayServiceGetTransactionType = typing_extensions.TypeVar(
     '_GatewayServiceGetTransactionType',
     grpc.UnaryUnaryMultiCallable[
@@ -134,6 +166,22 @@ _GatewayServiceGetTransactionType = typing_extensions.TypeVar(
     default=grpc.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
         yikatong.api.gateway.v1.gateway_pb2.GetTransactionResponse,
+    ],
+)
+
+_GatewayServiceReconcileType = typing_extensions.TypeVar(
+    '_GatewayServiceReconcileType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse,
     ],
 )
 
@@ -153,7 +201,7 @@ _GatewayServiceReportSelfTestType = typing_extensions.TypeVar(
     ],
 )
 
-class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServiceSignOutType, _GatewayServiceGetAccountType, _GatewayServiceDebitType, _GatewayServiceConfirmType, _GatewayServiceReverseType, _GatewayServiceGetTransactionType, _GatewayServiceReportSelfTestType]):
+class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServiceSignOutType, _GatewayServiceGetAccountType, _GatewayServiceDebitType, _GatewayServiceConfirmType, _GatewayServiceReverseType, _GatewayServiceCancelType, _GatewayServiceRefundType, _GatewayServiceGetTransactionType, _GatewayServiceReconcileType, _GatewayServiceReportSelfTestType]):
     """mTLS: the certificate's common name is the terminal; a body that names another terminal is refused."""
 
     @typing.overload
@@ -183,8 +231,20 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
             yikatong.api.gateway.v1.gateway_pb2.ReverseResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+            yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+            yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
             yikatong.api.gateway.v1.gateway_pb2.GetTransactionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.ReconcileRequest,
+            yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.ReportSelfTestRequest,
@@ -219,8 +279,20 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
             yikatong.api.gateway.v1.gateway_pb2.ReverseResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+            yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+            yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
             yikatong.api.gateway.v1.gateway_pb2.GetTransactionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.ReconcileRequest,
+            yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.ReportSelfTestRequest,
@@ -246,8 +318,19 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
     Reverse: _GatewayServiceReverseType
     """Undoes a debit whose outcome is unknown (冲正). Always accepted, also for suspended institutions."""
 
+    Cancel: _GatewayServiceCancelType
+    """Takes back a confirmed debit of the same accounting date (撤销). Never refused for the state of account, institution
+    or city; it is answered again alike, however often it is sent.
+    """
+
+    Refund: _GatewayServiceRefundType
+    """Gives back a part of a confirmed debit (退费). As Cancel, at any time."""
+
     GetTransaction: _GatewayServiceGetTransactionType
-    """Asks the outcome by id."""
+    """Asks the outcome of a debit by id."""
+
+    Reconcile: _GatewayServiceReconcileType
+    """Compares an accounting date of the terminal with the gateway's route log (对账)."""
 
     ReportSelfTest: _GatewayServiceReportSelfTestType
     """Files the result of a self-test in the fleet register."""
@@ -278,8 +361,20 @@ GatewayServiceAsyncStub: typing_extensions.TypeAlias = GatewayServiceStub[
         yikatong.api.gateway.v1.gateway_pb2.ReverseResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
         yikatong.api.gateway.v1.gateway_pb2.GetTransactionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.ReportSelfTestRequest,
@@ -339,12 +434,38 @@ class GatewayServiceServicer(metaclass=abc.ABCMeta):
         """Undoes a debit whose outcome is unknown (冲正). Always accepted, also for suspended institutions."""
 
     @abc.abstractmethod
+    def Cancel(
+        self,
+        request: yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.CancelResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.CancelResponse]]:
+        """Takes back a confirmed debit of the same accounting date (撤销). Never refused for the state of account, institution
+        or city; it is answered again alike, however often it is sent.
+        """
+
+    @abc.abstractmethod
+    def Refund(
+        self,
+        request: yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.RefundResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.RefundResponse]]:
+        """Gives back a part of a confirmed debit (退费). As Cancel, at any time."""
+
+    @abc.abstractmethod
     def GetTransaction(
         self,
         request: yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.GetTransactionResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.GetTransactionResponse]]:
-        """Asks the outcome by id."""
+        """Asks the outcome of a debit by id."""
+
+    @abc.abstractmethod
+    def Reconcile(
+        self,
+        request: yikatong.api.gateway.v1.gateway_pb2.ReconcileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.ReconcileResponse]]:
+        """Compares an accounting date of the terminal with the gateway's route log (对账)."""
 
     @abc.abstractmethod
     def ReportSelfTest(
@@ -420,6 +541,38 @@ _SelfTestServiceReverseType = typing_extensions.TypeVar(
     ],
 )
 
+_SelfTestServiceCancelType = typing_extensions.TypeVar(
+    '_SelfTestServiceCancelType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+)
+
+_SelfTestServiceRefundType = typing_extensions.TypeVar(
+    '_SelfTestServiceRefundType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+    ],
+)
+
 _SelfTestServiceGetTransactionType = typing_extensions.TypeVar(
     '_SelfTestServiceGetTransactionType',
     grpc.UnaryUnaryMultiCallable[
@@ -436,7 +589,7 @@ _SelfTestServiceGetTransactionType = typing_extensions.TypeVar(
     ],
 )
 
-class SelfTestServiceStub(typing.Generic[_SelfTestServiceGetAccountType, _SelfTestServiceDebitType, _SelfTestServiceConfirmType, _SelfTestServiceReverseType, _SelfTestServiceGetTransactionType]):
+class SelfTestServiceStub(typing.Generic[_SelfTestServiceGetAccountType, _SelfTestServiceDebitType, _SelfTestServiceConfirmType, _SelfTestServiceReverseType, _SelfTestServiceCancelType, _SelfTestServiceRefundType, _SelfTestServiceGetTransactionType]):
     """The money methods once more, against test accounts in a partition that no clearing ever sees."""
 
     @typing.overload
@@ -456,6 +609,14 @@ class SelfTestServiceStub(typing.Generic[_SelfTestServiceGetAccountType, _SelfTe
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.ReverseRequest,
             yikatong.api.gateway.v1.gateway_pb2.ReverseResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+            yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+            yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
@@ -482,6 +643,14 @@ class SelfTestServiceStub(typing.Generic[_SelfTestServiceGetAccountType, _SelfTe
             yikatong.api.gateway.v1.gateway_pb2.ReverseResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+            yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+            yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
             yikatong.api.gateway.v1.gateway_pb2.GetTransactionResponse,
         ],
@@ -494,6 +663,10 @@ class SelfTestServiceStub(typing.Generic[_SelfTestServiceGetAccountType, _SelfTe
     Confirm: _SelfTestServiceConfirmType
 
     Reverse: _SelfTestServiceReverseType
+
+    Cancel: _SelfTestServiceCancelType
+
+    Refund: _SelfTestServiceRefundType
 
     GetTransaction: _SelfTestServiceGetTransactionType
 
@@ -513,6 +686,14 @@ SelfTestServiceAsyncStub: typing_extensions.TypeAlias = SelfTestServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.ReverseRequest,
         yikatong.api.gateway.v1.gateway_pb2.ReverseResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        yikatong.api.gateway.v1.gateway_pb2.CancelResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        yikatong.api.gateway.v1.gateway_pb2.RefundResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.GetTransactionRequest,
@@ -550,6 +731,20 @@ class SelfTestServiceServicer(metaclass=abc.ABCMeta):
         request: yikatong.api.gateway.v1.gateway_pb2.ReverseRequest,
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.ReverseResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.ReverseResponse]]: ...
+
+    @abc.abstractmethod
+    def Cancel(
+        self,
+        request: yikatong.api.gateway.v1.gateway_pb2.CancelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.CancelResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.CancelResponse]]: ...
+
+    @abc.abstractmethod
+    def Refund(
+        self,
+        request: yikatong.api.gateway.v1.gateway_pb2.RefundRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.RefundResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.RefundResponse]]: ...
 
     @abc.abstractmethod
     def GetTransaction(

@@ -180,6 +180,61 @@ CONFIRM_OUTCOME_UNKNOWN: ConfirmOutcome.ValueType  # 3
 """Not decided yet; send again."""
 Global___ConfirmOutcome: typing_extensions.TypeAlias = ConfirmOutcome
 
+class _CreditKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CreditKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CreditKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CREDIT_KIND_UNSPECIFIED: _CreditKind.ValueType  # 0
+    CREDIT_KIND_CANCELLATION: _CreditKind.ValueType  # 1
+    """Takes back a whole debit of the same accounting date (撤销)."""
+    CREDIT_KIND_REFUND: _CreditKind.ValueType  # 2
+    """Gives back any part of a debit, at any time, also several times (退费)."""
+
+class CreditKind(_CreditKind, metaclass=_CreditKindEnumTypeWrapper): ...
+
+CREDIT_KIND_UNSPECIFIED: CreditKind.ValueType  # 0
+CREDIT_KIND_CANCELLATION: CreditKind.ValueType  # 1
+"""Takes back a whole debit of the same accounting date (撤销)."""
+CREDIT_KIND_REFUND: CreditKind.ValueType  # 2
+"""Gives back any part of a debit, at any time, also several times (退费)."""
+Global___CreditKind: typing_extensions.TypeAlias = CreditKind
+
+class _CreditOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CreditOutcomeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CreditOutcome.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CREDIT_OUTCOME_UNSPECIFIED: _CreditOutcome.ValueType  # 0
+    CREDIT_OUTCOME_CREDITED: _CreditOutcome.ValueType  # 1
+    """The money is back, in the personal account or in its city's suspense account."""
+    CREDIT_OUTCOME_DECLINED: _CreditOutcome.ValueType  # 2
+    """Not credited, and remembered: the same id is never evaluated again."""
+    CREDIT_OUTCOME_ACCEPTED: _CreditOutcome.ValueType  # 3
+    """Durably promised: the city is closed or away, the pushing goes on."""
+    CREDIT_OUTCOME_UNKNOWN: _CreditOutcome.ValueType  # 4
+    """Not decided yet; send again."""
+    CREDIT_OUTCOME_CONFLICT: _CreditOutcome.ValueType  # 5
+    """Same id, other content. Nothing was executed."""
+
+class CreditOutcome(_CreditOutcome, metaclass=_CreditOutcomeEnumTypeWrapper):
+    """How a credit stands at the far end of a leg."""
+
+CREDIT_OUTCOME_UNSPECIFIED: CreditOutcome.ValueType  # 0
+CREDIT_OUTCOME_CREDITED: CreditOutcome.ValueType  # 1
+"""The money is back, in the personal account or in its city's suspense account."""
+CREDIT_OUTCOME_DECLINED: CreditOutcome.ValueType  # 2
+"""Not credited, and remembered: the same id is never evaluated again."""
+CREDIT_OUTCOME_ACCEPTED: CreditOutcome.ValueType  # 3
+"""Durably promised: the city is closed or away, the pushing goes on."""
+CREDIT_OUTCOME_UNKNOWN: CreditOutcome.ValueType  # 4
+"""Not decided yet; send again."""
+CREDIT_OUTCOME_CONFLICT: CreditOutcome.ValueType  # 5
+"""Same id, other content. Nothing was executed."""
+Global___CreditOutcome: typing_extensions.TypeAlias = CreditOutcome
+
 @typing.final
 class Payer(google.protobuf.message.Message):
     """Who pays, as the card says it. Personal data: never logged, masked wherever a person reads it."""
@@ -397,6 +452,102 @@ class ConfirmAnswer(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["outcome", b"outcome", "transaction_id", b"transaction_id"]) -> None: ...
 
 Global___ConfirmAnswer: typing_extensions.TypeAlias = ConfirmAnswer
+
+@typing.final
+class CreditOrder(google.protobuf.message.Message):
+    """A credit on its way: a transaction of its own that names the whole original. It is pushed forward with the same id
+    until it is decided, and is never reversed.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    ORIGINAL_FIELD_NUMBER: builtins.int
+    AMOUNT_FEN_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
+    transaction_id: builtins.str
+    """UUID, lower case, made by the terminal and stored there before it is used."""
+    kind: Global___CreditKind.ValueType
+    amount_fen: builtins.int
+    """Not more than the original's; the same in a cancellation."""
+    request_id: builtins.str
+    """The HIS's idempotency key, unique within the institution."""
+    fingerprint: builtins.bytes
+    """SM3 over the canonical business fields, 32 bytes."""
+    accounting_date: builtins.str
+    """Stamped by the gateway when the credit first came to it, YYYY-MM-DD: whether a cancellation is in time."""
+    @property
+    def original(self) -> Global___DebitOrder: ...
+    def __init__(
+        self,
+        *,
+        transaction_id: builtins.str = ...,
+        kind: Global___CreditKind.ValueType = ...,
+        original: Global___DebitOrder | None = ...,
+        amount_fen: builtins.int = ...,
+        request_id: builtins.str = ...,
+        fingerprint: builtins.bytes = ...,
+        accounting_date: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["original", b"original"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "fingerprint", b"fingerprint", "kind", b"kind", "original", b"original", "request_id", b"request_id", "transaction_id", b"transaction_id"]) -> None: ...
+
+Global___CreditOrder: typing_extensions.TypeAlias = CreditOrder
+
+@typing.final
+class CreditAnswer(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    AMOUNT_FEN_FIELD_NUMBER: builtins.int
+    FINGERPRINT_FIELD_NUMBER: builtins.int
+    ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
+    REFUNDABLE_FEN_FIELD_NUMBER: builtins.int
+    BALANCE_FEN_FIELD_NUMBER: builtins.int
+    OTHER_TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    transaction_id: builtins.str
+    outcome: Global___CreditOutcome.ValueType
+    reason: builtins.str
+    """Reason of a decline; see the table of reasons."""
+    reference: builtins.str
+    """The ledger's own reference of the posting."""
+    amount_fen: builtins.int
+    fingerprint: builtins.bytes
+    accounting_date: builtins.str
+    """The date on which the credit is posted."""
+    refundable_fen: builtins.int
+    """What can still be refunded of the original."""
+    balance_fen: builtins.int
+    """Balance of the personal account after the credit. Absent: the account is closed, and the money lies in the city's
+    suspense account.
+    """
+    other_transaction_id: builtins.str
+    """The transaction that holds the request id, where that is the reason."""
+    def __init__(
+        self,
+        *,
+        transaction_id: builtins.str = ...,
+        outcome: Global___CreditOutcome.ValueType = ...,
+        reason: builtins.str = ...,
+        reference: builtins.str = ...,
+        amount_fen: builtins.int = ...,
+        fingerprint: builtins.bytes = ...,
+        accounting_date: builtins.str = ...,
+        refundable_fen: builtins.int = ...,
+        balance_fen: builtins.int | None = ...,
+        other_transaction_id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_balance_fen", b"_balance_fen", "balance_fen", b"balance_fen"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_balance_fen", b"_balance_fen", "accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "fingerprint", b"fingerprint", "other_transaction_id", b"other_transaction_id", "outcome", b"outcome", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "transaction_id", b"transaction_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_balance_fen", b"_balance_fen"]) -> typing.Literal["balance_fen"] | None: ...
+
+Global___CreditAnswer: typing_extensions.TypeAlias = CreditAnswer
 
 @typing.final
 class AccountAnswer(google.protobuf.message.Message):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+yikatong/api/operations/v1/operations.proto\x12\x1ayikatong.api.operations.v1\"\x11\n\x0fGetBooksRequest\".\n\x07\x42\x61lance\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\"\x8c\x02\n\tCityBooks\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07name_zh\x18\x02 \x01(\t\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x10\n\x08\x65mbedded\x18\x04 \x01(\x08\x12\x13\n\x0bunreachable\x18\x05 \x01(\x08\x12\x14\n\x0cpersonal_fen\x18\x06 \x01(\x03\x12\x13\n\x0bopening_fen\x18\x07 \x01(\x03\x12\x35\n\x08payables\x18\x08 \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\x12\x0f\n\x07\x65ntries\x18\t \x01(\x03\x12\x33\n\x06\x63laims\x18\n \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\"I\n\x10GetBooksResponse\x12\x35\n\x06\x63ities\x18\x01 \x03(\x0b\x32%.yikatong.api.operations.v1.CityBooks\"\x0e\n\x0c\x41uditRequest\"=\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"F\n\rAuditResponse\x12\x35\n\x08\x66indings\x18\x01 \x03(\x0b\x32#.yikatong.api.operations.v1.Finding2\xd6\x01\n\x0f\x43learingService\x12\x65\n\x08GetBooks\x12+.yikatong.api.operations.v1.GetBooksRequest\x1a,.yikatong.api.operations.v1.GetBooksResponse\x12\\\n\x05\x41udit\x12(.yikatong.api.operations.v1.AuditRequest\x1a).yikatong.api.operations.v1.AuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+yikatong/api/operations/v1/operations.proto\x12\x1ayikatong.api.operations.v1\"\x11\n\x0fGetBooksRequest\".\n\x07\x42\x61lance\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\"S\n\x0cSuspenseItem\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x03 \x01(\t\"\xde\x02\n\tCityBooks\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07name_zh\x18\x02 \x01(\t\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x10\n\x08\x65mbedded\x18\x04 \x01(\x08\x12\x13\n\x0bunreachable\x18\x05 \x01(\x08\x12\x14\n\x0cpersonal_fen\x18\x06 \x01(\x03\x12\x13\n\x0bopening_fen\x18\x07 \x01(\x03\x12\x35\n\x08payables\x18\x08 \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\x12\x0f\n\x07\x65ntries\x18\t \x01(\x03\x12\x33\n\x06\x63laims\x18\n \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\x12\x14\n\x0csuspense_fen\x18\x0b \x01(\x03\x12:\n\x08suspense\x18\x0c \x03(\x0b\x32(.yikatong.api.operations.v1.SuspenseItem\"I\n\x10GetBooksResponse\x12\x35\n\x06\x63ities\x18\x01 \x03(\x0b\x32%.yikatong.api.operations.v1.CityBooks\"\x0e\n\x0c\x41uditRequest\"=\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"F\n\rAuditResponse\x12\x35\n\x08\x66indings\x18\x01 \x03(\x0b\x32#.yikatong.api.operations.v1.Finding2\xd6\x01\n\x0f\x43learingService\x12\x65\n\x08GetBooks\x12+.yikatong.api.operations.v1.GetBooksRequest\x1a,.yikatong.api.operations.v1.GetBooksResponse\x12\\\n\x05\x41udit\x12(.yikatong.api.operations.v1.AuditRequest\x1a).yikatong.api.operations.v1.AuditResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETBOOKSREQUEST']._serialized_end=92
   _globals['_BALANCE']._serialized_start=94
   _globals['_BALANCE']._serialized_end=140
-  _globals['_CITYBOOKS']._serialized_start=143
-  _globals['_CITYBOOKS']._serialized_end=411
-  _globals['_GETBOOKSRESPONSE']._serialized_start=413
-  _globals['_GETBOOKSRESPONSE']._serialized_end=486
-  _globals['_AUDITREQUEST']._serialized_start=488
-  _globals['_AUDITREQUEST']._serialized_end=502
-  _globals['_FINDING']._serialized_start=504
-  _globals['_FINDING']._serialized_end=565
-  _globals['_AUDITRESPONSE']._serialized_start=567
-  _globals['_AUDITRESPONSE']._serialized_end=637
-  _globals['_CLEARINGSERVICE']._serialized_start=640
-  _globals['_CLEARINGSERVICE']._serialized_end=854
+  _globals['_SUSPENSEITEM']._serialized_start=142
+  _globals['_SUSPENSEITEM']._serialized_end=225
+  _globals['_CITYBOOKS']._serialized_start=228
+  _globals['_CITYBOOKS']._serialized_end=578
+  _globals['_GETBOOKSRESPONSE']._serialized_start=580
+  _globals['_GETBOOKSRESPONSE']._serialized_end=653
+  _globals['_AUDITREQUEST']._serialized_start=655
+  _globals['_AUDITREQUEST']._serialized_end=669
+  _globals['_FINDING']._serialized_start=671
+  _globals['_FINDING']._serialized_end=732
+  _globals['_AUDITRESPONSE']._serialized_start=734
+  _globals['_AUDITRESPONSE']._serialized_end=804
+  _globals['_CLEARINGSERVICE']._serialized_start=807
+  _globals['_CLEARINGSERVICE']._serialized_end=1021
 # @@protoc_insertion_point(module_scope)

@@ -50,6 +50,30 @@ class Balance(google.protobuf.message.Message):
 Global___Balance: typing_extensions.TypeAlias = Balance
 
 @typing.final
+class SuspenseItem(google.protobuf.message.Message):
+    """A credit that found its account closed: an operator finds the person."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    AMOUNT_FEN_FIELD_NUMBER: builtins.int
+    ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
+    transaction_id: builtins.str
+    amount_fen: builtins.int
+    accounting_date: builtins.str
+    """YYYY-MM-DD."""
+    def __init__(
+        self,
+        *,
+        transaction_id: builtins.str = ...,
+        amount_fen: builtins.int = ...,
+        accounting_date: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "transaction_id", b"transaction_id"]) -> None: ...
+
+Global___SuspenseItem: typing_extensions.TypeAlias = SuspenseItem
+
+@typing.final
 class CityBooks(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -63,6 +87,8 @@ class CityBooks(google.protobuf.message.Message):
     PAYABLES_FIELD_NUMBER: builtins.int
     ENTRIES_FIELD_NUMBER: builtins.int
     CLAIMS_FIELD_NUMBER: builtins.int
+    SUSPENSE_FEN_FIELD_NUMBER: builtins.int
+    SUSPENSE_FIELD_NUMBER: builtins.int
     region: builtins.str
     name_zh: builtins.str
     name_en: builtins.str
@@ -74,12 +100,16 @@ class CityBooks(google.protobuf.message.Message):
     """As a home city (参保地): personal accounts together, and what it owes to each treatment city."""
     opening_fen: builtins.int
     entries: builtins.int
+    suspense_fen: builtins.int
+    """As a home city: what it owes to people whose account was closed when a credit came, and each such credit."""
     @property
     def payables(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Balance]: ...
     @property
     def claims(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Balance]:
         """As a treatment city (就医地): what it claims of home cities and owes to its institutions."""
 
+    @property
+    def suspense(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___SuspenseItem]: ...
     def __init__(
         self,
         *,
@@ -93,8 +123,10 @@ class CityBooks(google.protobuf.message.Message):
         payables: collections.abc.Iterable[Global___Balance] | None = ...,
         entries: builtins.int = ...,
         claims: collections.abc.Iterable[Global___Balance] | None = ...,
+        suspense_fen: builtins.int = ...,
+        suspense: collections.abc.Iterable[Global___SuspenseItem] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["claims", b"claims", "embedded", b"embedded", "entries", b"entries", "name_en", b"name_en", "name_zh", b"name_zh", "opening_fen", b"opening_fen", "payables", b"payables", "personal_fen", b"personal_fen", "region", b"region", "unreachable", b"unreachable"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["claims", b"claims", "embedded", b"embedded", "entries", b"entries", "name_en", b"name_en", "name_zh", b"name_zh", "opening_fen", b"opening_fen", "payables", b"payables", "personal_fen", b"personal_fen", "region", b"region", "suspense", b"suspense", "suspense_fen", b"suspense_fen", "unreachable", b"unreachable"]) -> None: ...
 
 Global___CityBooks: typing_extensions.TypeAlias = CityBooks
 

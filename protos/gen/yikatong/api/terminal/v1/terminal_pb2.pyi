@@ -13,6 +13,7 @@ import google.protobuf.timestamp_pb2
 import sys
 import typing
 import yikatong.api.money.v1.money_pb2
+import yikatong.api.money.v1.reconciliation_pb2
 
 if sys.version_info >= (3, 10):
     import typing as typing_extensions
@@ -54,6 +55,25 @@ TRANSACTION_STATE_REVERSED: TransactionState.ValueType  # 4
 TRANSACTION_STATE_PENDING: TransactionState.ValueType  # 5
 """Being settled; see `resolves_to`."""
 Global___TransactionState: typing_extensions.TypeAlias = TransactionState
+
+class _TransactionKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _TransactionKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_TransactionKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    TRANSACTION_KIND_UNSPECIFIED: _TransactionKind.ValueType  # 0
+    TRANSACTION_KIND_DEBIT: _TransactionKind.ValueType  # 1
+    TRANSACTION_KIND_CANCELLATION: _TransactionKind.ValueType  # 2
+    TRANSACTION_KIND_REFUND: _TransactionKind.ValueType  # 3
+
+class TransactionKind(_TransactionKind, metaclass=_TransactionKindEnumTypeWrapper): ...
+
+TRANSACTION_KIND_UNSPECIFIED: TransactionKind.ValueType  # 0
+TRANSACTION_KIND_DEBIT: TransactionKind.ValueType  # 1
+TRANSACTION_KIND_CANCELLATION: TransactionKind.ValueType  # 2
+TRANSACTION_KIND_REFUND: TransactionKind.ValueType  # 3
+Global___TransactionKind: typing_extensions.TypeAlias = TransactionKind
 
 class _Outcome:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -149,6 +169,28 @@ FUND_INSTITUTION_RELIEF: Fund.ValueType  # 5
 FUND_CASH: Fund.ValueType  # 6
 Global___Fund: typing_extensions.TypeAlias = Fund
 
+class _GatewayReconciliation:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _GatewayReconciliationEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_GatewayReconciliation.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    GATEWAY_RECONCILIATION_UNSPECIFIED: _GatewayReconciliation.ValueType  # 0
+    GATEWAY_RECONCILIATION_EQUAL: _GatewayReconciliation.ValueType  # 1
+    GATEWAY_RECONCILIATION_DIFFERENT: _GatewayReconciliation.ValueType  # 2
+    GATEWAY_RECONCILIATION_NOT_YET: _GatewayReconciliation.ValueType  # 3
+    """The date is not over, or the gateway can't be reached."""
+
+class GatewayReconciliation(_GatewayReconciliation, metaclass=_GatewayReconciliationEnumTypeWrapper):
+    """How the same date stands between terminal and gateway."""
+
+GATEWAY_RECONCILIATION_UNSPECIFIED: GatewayReconciliation.ValueType  # 0
+GATEWAY_RECONCILIATION_EQUAL: GatewayReconciliation.ValueType  # 1
+GATEWAY_RECONCILIATION_DIFFERENT: GatewayReconciliation.ValueType  # 2
+GATEWAY_RECONCILIATION_NOT_YET: GatewayReconciliation.ValueType  # 3
+"""The date is not over, or the gateway can't be reached."""
+Global___GatewayReconciliation: typing_extensions.TypeAlias = GatewayReconciliation
+
 @typing.final
 class Transaction(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -179,6 +221,10 @@ class Transaction(google.protobuf.message.Message):
     CONFIRM_BY_FIELD_NUMBER: builtins.int
     CONFIRMED_FIELD_NUMBER: builtins.int
     JOURNAL_STATE_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    ORIGINAL_TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    REFUNDABLE_FEN_FIELD_NUMBER: builtins.int
+    SUSPENSE_FIELD_NUMBER: builtins.int
     transaction_id: builtins.str
     request_id: builtins.str
     order_no: builtins.str
@@ -210,6 +256,15 @@ class Transaction(google.protobuf.message.Message):
     confirmed: builtins.bool
     journal_state: builtins.str
     """The terminal's own state of the journal row, for diagnosis."""
+    kind: Global___TransactionKind.ValueType
+    original_transaction_id: builtins.str
+    """Of a cancellation or refund: the debit that it takes back."""
+    refundable_fen: builtins.int
+    """Of an approved debit, in GetTransaction, ListTransactions and GetReceipt: what can still be refunded; credits that
+    are being settled count as refunded. Of an approved credit: what it left of its debit.
+    """
+    suspense: builtins.bool
+    """Of an approved credit: the account is closed, and the money lies in the home city's suspense account."""
     @property
     def created_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -247,9 +302,13 @@ class Transaction(google.protobuf.message.Message):
         confirm_by: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         confirmed: builtins.bool = ...,
         journal_state: builtins.str = ...,
+        kind: Global___TransactionKind.ValueType = ...,
+        original_transaction_id: builtins.str = ...,
+        refundable_fen: builtins.int = ...,
+        suspense: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["confirm_by", b"confirm_by", "created_at", b"created_at", "decided_at", b"decided_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "message", b"message", "next_step", b"next_step", "order_no", b"order_no", "order_part", b"order_part", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "kind", b"kind", "message", b"message", "next_step", b"next_step", "order_no", b"order_no", "order_part", b"order_part", "original_transaction_id", b"original_transaction_id", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "suspense", b"suspense", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region"]) -> None: ...
 
 Global___Transaction: typing_extensions.TypeAlias = Transaction
 
@@ -708,6 +767,92 @@ class ConfirmTransactionResponse(google.protobuf.message.Message):
 Global___ConfirmTransactionResponse: typing_extensions.TypeAlias = ConfirmTransactionResponse
 
 @typing.final
+class CancelTransactionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    OPERATOR_ID_FIELD_NUMBER: builtins.int
+    transaction_id: builtins.str
+    """The debit."""
+    request_id: builtins.str
+    """The caller's idempotency key, unique within the institution, also among debits. Make it and keep it before calling."""
+    operator_id: builtins.str
+    def __init__(
+        self,
+        *,
+        transaction_id: builtins.str = ...,
+        request_id: builtins.str = ...,
+        operator_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["operator_id", b"operator_id", "request_id", b"request_id", "transaction_id", b"transaction_id"]) -> None: ...
+
+Global___CancelTransactionRequest: typing_extensions.TypeAlias = CancelTransactionRequest
+
+@typing.final
+class CancelTransactionResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_FIELD_NUMBER: builtins.int
+    @property
+    def transaction(self) -> Global___Transaction:
+        """The cancellation."""
+
+    def __init__(
+        self,
+        *,
+        transaction: Global___Transaction | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["transaction", b"transaction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["transaction", b"transaction"]) -> None: ...
+
+Global___CancelTransactionResponse: typing_extensions.TypeAlias = CancelTransactionResponse
+
+@typing.final
+class RefundTransactionRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    AMOUNT_FEN_FIELD_NUMBER: builtins.int
+    OPERATOR_ID_FIELD_NUMBER: builtins.int
+    transaction_id: builtins.str
+    """The debit."""
+    request_id: builtins.str
+    amount_fen: builtins.int
+    operator_id: builtins.str
+    def __init__(
+        self,
+        *,
+        transaction_id: builtins.str = ...,
+        request_id: builtins.str = ...,
+        amount_fen: builtins.int = ...,
+        operator_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["amount_fen", b"amount_fen", "operator_id", b"operator_id", "request_id", b"request_id", "transaction_id", b"transaction_id"]) -> None: ...
+
+Global___RefundTransactionRequest: typing_extensions.TypeAlias = RefundTransactionRequest
+
+@typing.final
+class RefundTransactionResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_FIELD_NUMBER: builtins.int
+    @property
+    def transaction(self) -> Global___Transaction:
+        """The refund."""
+
+    def __init__(
+        self,
+        *,
+        transaction: Global___Transaction | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["transaction", b"transaction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["transaction", b"transaction"]) -> None: ...
+
+Global___RefundTransactionResponse: typing_extensions.TypeAlias = RefundTransactionResponse
+
+@typing.final
 class GetTransactionRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -739,15 +884,21 @@ class GetTransactionResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TRANSACTION_FIELD_NUMBER: builtins.int
+    CREDITS_FIELD_NUMBER: builtins.int
     @property
     def transaction(self) -> Global___Transaction: ...
+    @property
+    def credits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Transaction]:
+        """Of a debit: its cancellation or refunds, in the order in which they were asked for."""
+
     def __init__(
         self,
         *,
         transaction: Global___Transaction | None = ...,
+        credits: collections.abc.Iterable[Global___Transaction] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["transaction", b"transaction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["transaction", b"transaction"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["credits", b"credits", "transaction", b"transaction"]) -> None: ...
 
 Global___GetTransactionResponse: typing_extensions.TypeAlias = GetTransactionResponse
 
@@ -854,3 +1005,92 @@ class GetReceiptResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["lines", b"lines", "text", b"text", "transaction", b"transaction"]) -> None: ...
 
 Global___GetReceiptResponse: typing_extensions.TypeAlias = GetReceiptResponse
+
+@typing.final
+class ReconcileRequest(google.protobuf.message.Message):
+    """What the HIS has booked for this terminal and accounting date."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
+    TOTALS_FIELD_NUMBER: builtins.int
+    DETAILS_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    accounting_date: builtins.str
+    page_size: builtins.int
+    """Differences in a page: at most 200; 0 means 50."""
+    page_token: builtins.str
+    """Continue after this difference."""
+    @property
+    def totals(self) -> yikatong.api.money.v1.reconciliation_pb2.DayTotals: ...
+    @property
+    def details(self) -> Global___HisRecords:
+        """Send them where the totals are not equal, and page through the differences with the same request."""
+
+    def __init__(
+        self,
+        *,
+        accounting_date: builtins.str = ...,
+        totals: yikatong.api.money.v1.reconciliation_pb2.DayTotals | None = ...,
+        details: Global___HisRecords | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["details", b"details", "totals", b"totals"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "details", b"details", "page_size", b"page_size", "page_token", b"page_token", "totals", b"totals"]) -> None: ...
+
+Global___ReconcileRequest: typing_extensions.TypeAlias = ReconcileRequest
+
+@typing.final
+class HisRecords(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: builtins.int
+    @property
+    def records(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[yikatong.api.money.v1.reconciliation_pb2.Record]:
+        """STANDING_MOVED: booked as paid; STANDING_NOT_MOVED: not booked; STANDING_OPEN: the HIS does not know yet."""
+
+    def __init__(
+        self,
+        *,
+        records: collections.abc.Iterable[yikatong.api.money.v1.reconciliation_pb2.Record] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["records", b"records"]) -> None: ...
+
+Global___HisRecords: typing_extensions.TypeAlias = HisRecords
+
+@typing.final
+class ReconcileResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOTALS_FIELD_NUMBER: builtins.int
+    EQUAL_FIELD_NUMBER: builtins.int
+    DIFFERENCES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    GATEWAY_FIELD_NUMBER: builtins.int
+    equal: builtins.bool
+    """The totals are equal, and no difference was found in the details."""
+    next_page_token: builtins.str
+    gateway: Global___GatewayReconciliation.ValueType
+    @property
+    def totals(self) -> yikatong.api.money.v1.reconciliation_pb2.DayTotals:
+        """The terminal's totals."""
+
+    @property
+    def differences(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[yikatong.api.money.v1.reconciliation_pb2.Difference]:
+        """`told` is the HIS's record, `booked` the terminal's."""
+
+    def __init__(
+        self,
+        *,
+        totals: yikatong.api.money.v1.reconciliation_pb2.DayTotals | None = ...,
+        equal: builtins.bool = ...,
+        differences: collections.abc.Iterable[yikatong.api.money.v1.reconciliation_pb2.Difference] | None = ...,
+        next_page_token: builtins.str = ...,
+        gateway: Global___GatewayReconciliation.ValueType = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["totals", b"totals"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["differences", b"differences", "equal", b"equal", "gateway", b"gateway", "next_page_token", b"next_page_token", "totals", b"totals"]) -> None: ...
+
+Global___ReconcileResponse: typing_extensions.TypeAlias = ReconcileResponse

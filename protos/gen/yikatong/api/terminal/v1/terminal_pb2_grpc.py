@@ -66,6 +66,16 @@ class TerminalServiceStub(object):
                 request_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ConfirmTransactionRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ConfirmTransactionResponse.FromString,
                 _registered_method=True)
+        self.CancelTransaction = channel.unary_unary(
+                '/yikatong.api.terminal.v1.TerminalService/CancelTransaction',
+                request_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.CancelTransactionRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.CancelTransactionResponse.FromString,
+                _registered_method=True)
+        self.RefundTransaction = channel.unary_unary(
+                '/yikatong.api.terminal.v1.TerminalService/RefundTransaction',
+                request_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.RefundTransactionRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.RefundTransactionResponse.FromString,
+                _registered_method=True)
         self.GetTransaction = channel.unary_unary(
                 '/yikatong.api.terminal.v1.TerminalService/GetTransaction',
                 request_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetTransactionRequest.SerializeToString,
@@ -80,6 +90,11 @@ class TerminalServiceStub(object):
                 '/yikatong.api.terminal.v1.TerminalService/GetReceipt',
                 request_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetReceiptRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetReceiptResponse.FromString,
+                _registered_method=True)
+        self.Reconcile = channel.unary_unary(
+                '/yikatong.api.terminal.v1.TerminalService/Reconcile',
+                request_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ReconcileRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ReconcileResponse.FromString,
                 _registered_method=True)
 
 
@@ -130,6 +145,21 @@ class TerminalServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelTransaction(self, request, context):
+        """Takes back a whole debit of the same accounting date (撤销). No card is needed. Once begun it is never undone:
+        PENDING becomes APPROVED or DECLINED, as the home city's ledger says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundTransaction(self, request, context):
+        """Gives back a part of a debit (退费); several times, until nothing is left of it. As CancelTransaction, on any day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetTransaction(self, request, context):
         """One transaction, by its id, its request id, or its order.
         """
@@ -146,6 +176,13 @@ class TerminalServiceServicer(object):
 
     def GetReceipt(self, request, context):
         """The receipt (or the slip that proves that no money was taken) as text and as data.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reconcile(self, request, context):
+        """Compares an accounting date of the HIS with the terminal's journal (对账), and the journal with the gateway.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -184,6 +221,16 @@ def add_TerminalServiceServicer_to_server(servicer, server):
                     request_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ConfirmTransactionRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ConfirmTransactionResponse.SerializeToString,
             ),
+            'CancelTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelTransaction,
+                    request_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.CancelTransactionRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.CancelTransactionResponse.SerializeToString,
+            ),
+            'RefundTransaction': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundTransaction,
+                    request_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.RefundTransactionRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.RefundTransactionResponse.SerializeToString,
+            ),
             'GetTransaction': grpc.unary_unary_rpc_method_handler(
                     servicer.GetTransaction,
                     request_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetTransactionRequest.FromString,
@@ -198,6 +245,11 @@ def add_TerminalServiceServicer_to_server(servicer, server):
                     servicer.GetReceipt,
                     request_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetReceiptRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetReceiptResponse.SerializeToString,
+            ),
+            'Reconcile': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reconcile,
+                    request_deserializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ReconcileRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ReconcileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -375,6 +427,60 @@ class TerminalService(object):
             _registered_method=True)
 
     @staticmethod
+    def CancelTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.terminal.v1.TerminalService/CancelTransaction',
+            yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.CancelTransactionRequest.SerializeToString,
+            yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.CancelTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundTransaction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.terminal.v1.TerminalService/RefundTransaction',
+            yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.RefundTransactionRequest.SerializeToString,
+            yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.RefundTransactionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetTransaction(request,
             target,
             options=(),
@@ -445,6 +551,33 @@ class TerminalService(object):
             '/yikatong.api.terminal.v1.TerminalService/GetReceipt',
             yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetReceiptRequest.SerializeToString,
             yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.GetReceiptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reconcile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.terminal.v1.TerminalService/Reconcile',
+            yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ReconcileRequest.SerializeToString,
+            yikatong_dot_api_dot_terminal_dot_v1_dot_terminal__pb2.ReconcileResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -121,6 +121,38 @@ _TerminalServiceConfirmTransactionType = typing_extensions.TypeVar(
     ],
 )
 
+_TerminalServiceCancelTransactionType = typing_extensions.TypeVar(
+    '_TerminalServiceCancelTransactionType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse,
+    ],
+)
+
+_TerminalServiceRefundTransactionType = typing_extensions.TypeVar(
+    '_TerminalServiceRefundTransactionType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse,
+    ],
+)
+
 _TerminalServiceGetTransactionType = typing_extensions.TypeVar(
     '_TerminalServiceGetTransactionType',
     grpc.UnaryUnaryMultiCallable[
@@ -169,7 +201,23 @@ _TerminalServiceGetReceiptType = typing_extensions.TypeVar(
     ],
 )
 
-class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _TerminalServiceWatchTerminalType, _TerminalServiceReadCardType, _TerminalServiceGetAccountType, _TerminalServiceDebitType, _TerminalServiceConfirmTransactionType, _TerminalServiceGetTransactionType, _TerminalServiceListTransactionsType, _TerminalServiceGetReceiptType]):
+_TerminalServiceReconcileType = typing_extensions.TypeVar(
+    '_TerminalServiceReconcileType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileRequest,
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileRequest,
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileRequest,
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse,
+    ],
+)
+
+class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _TerminalServiceWatchTerminalType, _TerminalServiceReadCardType, _TerminalServiceGetAccountType, _TerminalServiceDebitType, _TerminalServiceConfirmTransactionType, _TerminalServiceCancelTransactionType, _TerminalServiceRefundTransactionType, _TerminalServiceGetTransactionType, _TerminalServiceListTransactionsType, _TerminalServiceGetReceiptType, _TerminalServiceReconcileType]):
     """Every failure carries google.rpc.ErrorInfo (domain "yikatong") with a reason and, where money is concerned, the
     metadata `outcome` (NOT_MOVED, MOVED, PENDING), `retry` (NEW_REQUEST, SAME_REQUEST, NEVER) and `transaction_id`.
     """
@@ -201,6 +249,14 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
             yikatong.api.terminal.v1.terminal_pb2.ConfirmTransactionResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
+            yikatong.api.terminal.v1.terminal_pb2.CancelTransactionRequest,
+            yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.terminal.v1.terminal_pb2.RefundTransactionRequest,
+            yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
             yikatong.api.terminal.v1.terminal_pb2.GetTransactionRequest,
             yikatong.api.terminal.v1.terminal_pb2.GetTransactionResponse,
         ],
@@ -211,6 +267,10 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.terminal.v1.terminal_pb2.GetReceiptRequest,
             yikatong.api.terminal.v1.terminal_pb2.GetReceiptResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.terminal.v1.terminal_pb2.ReconcileRequest,
+            yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -241,6 +301,14 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
             yikatong.api.terminal.v1.terminal_pb2.ConfirmTransactionResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.terminal.v1.terminal_pb2.CancelTransactionRequest,
+            yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.terminal.v1.terminal_pb2.RefundTransactionRequest,
+            yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.terminal.v1.terminal_pb2.GetTransactionRequest,
             yikatong.api.terminal.v1.terminal_pb2.GetTransactionResponse,
         ],
@@ -251,6 +319,10 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
         grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.terminal.v1.terminal_pb2.GetReceiptRequest,
             yikatong.api.terminal.v1.terminal_pb2.GetReceiptResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.terminal.v1.terminal_pb2.ReconcileRequest,
+            yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -272,6 +344,14 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
     ConfirmTransaction: _TerminalServiceConfirmTransactionType
     """Tells that the HIS has booked a debit that was made with `confirm_within_ms`."""
 
+    CancelTransaction: _TerminalServiceCancelTransactionType
+    """Takes back a whole debit of the same accounting date (撤销). No card is needed. Once begun it is never undone:
+    PENDING becomes APPROVED or DECLINED, as the home city's ledger says.
+    """
+
+    RefundTransaction: _TerminalServiceRefundTransactionType
+    """Gives back a part of a debit (退费); several times, until nothing is left of it. As CancelTransaction, on any day."""
+
     GetTransaction: _TerminalServiceGetTransactionType
     """One transaction, by its id, its request id, or its order."""
 
@@ -280,6 +360,9 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
 
     GetReceipt: _TerminalServiceGetReceiptType
     """The receipt (or the slip that proves that no money was taken) as text and as data."""
+
+    Reconcile: _TerminalServiceReconcileType
+    """Compares an accounting date of the HIS with the terminal's journal (对账), and the journal with the gateway."""
 
 TerminalServiceAsyncStub: typing_extensions.TypeAlias = TerminalServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -307,6 +390,14 @@ TerminalServiceAsyncStub: typing_extensions.TypeAlias = TerminalServiceStub[
         yikatong.api.terminal.v1.terminal_pb2.ConfirmTransactionResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionRequest,
+        yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.terminal.v1.terminal_pb2.GetTransactionRequest,
         yikatong.api.terminal.v1.terminal_pb2.GetTransactionResponse,
     ],
@@ -317,6 +408,10 @@ TerminalServiceAsyncStub: typing_extensions.TypeAlias = TerminalServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.terminal.v1.terminal_pb2.GetReceiptRequest,
         yikatong.api.terminal.v1.terminal_pb2.GetReceiptResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileRequest,
+        yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse,
     ],
 ]
 
@@ -374,6 +469,24 @@ class TerminalServiceServicer(metaclass=abc.ABCMeta):
         """Tells that the HIS has booked a debit that was made with `confirm_within_ms`."""
 
     @abc.abstractmethod
+    def CancelTransaction(
+        self,
+        request: yikatong.api.terminal.v1.terminal_pb2.CancelTransactionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse]]:
+        """Takes back a whole debit of the same accounting date (撤销). No card is needed. Once begun it is never undone:
+        PENDING becomes APPROVED or DECLINED, as the home city's ledger says.
+        """
+
+    @abc.abstractmethod
+    def RefundTransaction(
+        self,
+        request: yikatong.api.terminal.v1.terminal_pb2.RefundTransactionRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.RefundTransactionResponse]]:
+        """Gives back a part of a debit (退费); several times, until nothing is left of it. As CancelTransaction, on any day."""
+
+    @abc.abstractmethod
     def GetTransaction(
         self,
         request: yikatong.api.terminal.v1.terminal_pb2.GetTransactionRequest,
@@ -396,5 +509,13 @@ class TerminalServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.GetReceiptResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.GetReceiptResponse]]:
         """The receipt (or the slip that proves that no money was taken) as text and as data."""
+
+    @abc.abstractmethod
+    def Reconcile(
+        self,
+        request: yikatong.api.terminal.v1.terminal_pb2.ReconcileRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.ReconcileResponse]]:
+        """Compares an accounting date of the HIS with the terminal's journal (对账), and the journal with the gateway."""
 
 def add_TerminalServiceServicer_to_server(servicer: TerminalServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -1,0 +1,58 @@
+"""The receipt (凭条) of a cancellation or a refund. Chinese first, as wide as every receipt."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from yikatong.core.credit import Credit
+from yikatong.core.credit_table import credit_verdict
+from yikatong.core.credits import CreditKind
+from yikatong.core.reasons import MEANING
+from yikatong.core.receipt import Issuer, Line
+from yikatong.core.terminal_table import Told
+from yikatong.core.values import Fen
+
+_TITLES: Final = {CreditKind.CANCELLATION: ("撤销凭条", "Cancellation"), CreditKind.REFUND: ("退费凭条", "Refund")}
+_RESULTS: Final = {
+    Told.APPROVED: ("已退回", "Credited"),
+    Told.DECLINED: ("未退回", "Declined"),
+    Told.PENDING: ("处理中，以参保地结果为准", "Being settled; the home city decides"),
+}
+
+
+def credit_receipt(row: Credit, issuer: Issuer) -> tuple[Line, ...]:
+    """The receipt of `row` as data, with the debit that it takes back and what is left of that."""
+    told = credit_verdict(row.state).told
+    title, result = _TITLES[row.kind], _RESULTS[told]
+    lines = [
+        Line("", "", f"{title[0]} / {title[1]}"),
+        Line("机构", "Institution", issuer.institution_name or row.institution),
+        Line("终端", "Terminal", issuer.terminal_id),
+        Line("单据号", "Order", row.order_no + (f" ({row.order_part})" if row.order_part else "")),
+        Line("交易号", "Transaction", row.transaction_id),
+        Line("原交易号", "Original", row.original),
+        Line("时间", "Time (UTC)", row.created_at[:19].replace("T", " ")),
+        Line("卡号", "Card", row.card_number_masked),
+        Line("姓名", "Name", row.cardholder_masked),
+        Line("参保地", "Home city", f"{row.home_city_zh} {row.home_city_en} ({row.home_region})"),
+        Line("原扣款", "Debit", f"{Fen(row.original_amount_fen)} 元"),
+        Line("退回金额", "Amount", f"{row.amount} 元"),
+        Line("结果", "Result", f"{result[0]} / {result[1]}"),
+    ]
+    if row.why is not None:
+        meaning = MEANING[row.why]
+        lines += [Line("原因", "Reason", row.reason), Line("", "", meaning.zh), Line("", "", meaning.en)]
+    if told is Told.APPROVED:
+        lines.append(Line("尚可退", "Still refundable", f"{Fen(row.refundable_fen)} 元"))
+        if row.balance_fen is None:
+            lines.append(Line("", "", "账户已注销，款项暂存参保地，请联系参保地经办机构。"))
+            lines.append(Line("", "", "The account is closed: the home city's agency keeps the money for you."))
+        else:
+            lines.append(Line("账户余额", "Balance", f"{Fen(row.balance_fen)} 元"))
+        lines.append(Line("参考号", "Reference", row.reference))
+        lines.append(Line("记账日", "Accounting date", row.accounting_date))
+    lines += [
+        Line("政策热线", "Policy hotline", issuer.policy_hotline),
+        Line("故障热线", "Fault hotline", issuer.fault_hotline),
+    ]
+    return tuple(lines)
