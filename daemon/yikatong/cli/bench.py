@@ -11,6 +11,7 @@ import contextlib
 import gc
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 import uuid
@@ -104,6 +105,33 @@ def debit(rounds: int) -> None:
         ):
             results.append(asyncio.run(_debit(province, rounds, line, commits, calls)))
     _print(results)
+
+
+@bench.command()
+@output.with_json
+@output.with_language
+@click.option("--rows", type=click.IntRange(200, 10_000_000), default=1_000_000, help="每方笔数 / rows of each side")
+def reconcile(rows: int) -> None:
+    """对账：三方百万笔核对，预埋六类差异 / Reconcile three sides, with differences of all six classes planted.
+
+    Exit status 1 where a planted difference is not found, or anything else is.
+    """
+    from yikatong.cli.bench_reconcile import measure
+
+    measured = measure(rows)
+    if output.wants_json():
+        output.echo_json(asdict(measured))
+    else:
+        for step, seconds in measured.seconds.items():
+            click.echo(f"  {step:32} {seconds:9.2f} s")
+        click.echo(
+            f"  {output.choose('合计', 'total'):32} {measured.total_s:9.2f} s  ({measured.rows_per_s:,.0f} rows/s)"
+        )
+        click.echo(f"  {output.choose('内存峰值', 'peak RSS'):32} {measured.peak_rss_mib:9.1f} MiB")
+        for name, planted in measured.planted.items():
+            click.echo(f"  {name:32} {measured.found[name]:6} / {planted}")
+        click.echo(f"  {output.choose('误报', 'false'):32} {measured.false:6}")
+    sys.exit(int(measured.found != measured.planted or measured.false > 0))
 
 
 # --- P1 ---------------------------------------------------------------------------------------------------------
