@@ -23,6 +23,7 @@ _COMMANDS: Final = {
     "selftest": "selftest",
     "simulate": "simulate",
     "bench": "bench",
+    "ops": "ops",
     "explain": "explain",
 }
 
