@@ -14,8 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.gateway_world import OTHER_TERMINAL, TERMINAL, World, order, payer, world
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from yikatong.api.operations.v1 import operations_pb2, operations_pb2_grpc
-from yikatong.core.orders import Fenced, NotFound, Posted, ReversalCause, Tombstoned
+from yikatong.core.orders import Declined, Fenced, NotFound, Posted, ReversalCause, Tombstoned
 from yikatong.core.reasons import Reason
+from yikatong.core.values import Institution, TerminalId
 from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.runtime import wire
 from yikatong.runtime.edge import error_of
@@ -168,8 +169,22 @@ async def test_a_clone_is_fenced(province: World) -> None:
 
 async def test_an_epoch_that_was_never_granted_debits_nothing(province: World) -> None:
     async with province.gateway() as port:
-        answer = await province.link(port).debit(order(1), attempt=1, ttl_ms=9_000)
-        assert getattr(answer, "reason", None) is Reason.NOT_SIGNED_IN
+        link = province.link(port)
+        for _ in range(2):  # and the first one grants nothing to the second
+            assert await link.debit(order(1), attempt=1, ttl_ms=9_000) == Declined(Reason.NOT_SIGNED_IN)
+
+
+async def test_a_terminal_neither_sees_nor_takes_another_institutions_requests(province: World) -> None:
+    victim, name = Institution("P37010000002"), "terminal-suspended"
+    async with province.gateway() as port:
+        hostile, own = await province.signed_in(port), await province.signed_in(port, name)
+        theirs = order(1, institution=victim, terminal_id=TerminalId(name))
+        same = {"institution": victim, "request_id": theirs.request_id, "order_no": theirs.order_no}
+        stranger = Declined(Reason.INSTITUTION_UNKNOWN)
+        assert await hostile.debit(order(1, **same), attempt=1, ttl_ms=9_000) == stranger
+        refused = Declined(Reason.INSTITUTION_SUSPENDED)
+        assert await own.debit(theirs, attempt=1, ttl_ms=9_000) == refused, "its request id is still its own"
+        assert await hostile.debit(order(1, **same), attempt=1, ttl_ms=9_000) == stranger, "nor is it named to others"
 
 
 @pytest.mark.parametrize("development", [True, False])

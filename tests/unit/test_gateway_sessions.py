@@ -30,6 +30,15 @@ def test_each_sign_in_is_granted_the_next_epoch(connection: apsw.Connection) -> 
     assert sign_in(connection, "other", Presented(0, 0, 0, b"")) == 1
 
 
+def test_a_debit_grants_no_epoch(connection: apsw.Connection) -> None:
+    note_debit(connection, "t", 7, 1)
+    assert sessions.find(connection, "t").epoch == 0
+    sign_in(connection, "t", Presented(0, 1, 1, HEAD))
+    note_debit(connection, "t", 7, 2)
+    known = sessions.find(connection, "t")
+    assert (known.epoch, known.epoch_used, known.sequence) == (1, 1, 2), "nor does it fence the one that is granted"
+
+
 def test_a_lost_grant_is_no_clone(connection: apsw.Connection) -> None:
     sign_in(connection, "t", Presented(0, 0, 0, b""))
     note_debit(connection, "t", 1, 1)

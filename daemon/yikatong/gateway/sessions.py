@@ -64,7 +64,7 @@ def sign_in(connection: apsw.Connection, terminal_id: str, presented: Presented)
 
 
 def note_debit(connection: apsw.Connection, terminal_id: str, epoch: int, sequence: int) -> None:
-    """A debit came under this epoch and with this sequence."""
-    sql = """INSERT INTO session VALUES (?1, ?2, ?2, ?3, 0, x'') ON CONFLICT DO UPDATE
-             SET epoch_used = max(epoch_used, ?2), sequence = max(sequence, ?3)"""
+    """A debit came under this epoch and with this sequence. An epoch that was never granted is not used by that."""
+    sql = """INSERT INTO session VALUES (?1, 0, 0, ?3, 0, x'') ON CONFLICT DO UPDATE
+             SET epoch_used = max(epoch_used, min(?2, epoch)), sequence = max(sequence, ?3)"""
     connection.execute(sql, (terminal_id, epoch, sequence))
