@@ -25,14 +25,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc.aio
-
+from tests.support.aftermath import operators_view, settle
 from tests.support.cashiers import Cashier, Heard, Manners, Window, windows
-from tests.support.judgement import Books, Judgement, Row, judge
-from yikatong.api.citycore.v1 import citycore_pb2
-from yikatong.api.operations.v1 import operations_pb2
-from yikatong.api.terminal.v1 import terminal_pb2 as api
-from yikatong.cli.province import HOME, TREATMENT, Province
+from tests.support.judgement import Books, Judgement, judge
+from yikatong.cli.province import Province
 from yikatong.simulators.network import CALM, Relay, Weather
 
 CARDS = (
@@ -46,7 +42,6 @@ CARDS = (
     "long-name",
 )
 """Five of the eight are insured in the city that is a process of its own."""
-FINAL_WITHIN_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,12 +218,10 @@ async def _day(province: Province, network: Network, *, debits: int, dice: rando
             network.calm()
             await strikes.heal()
             faults_ended = time.monotonic()
-            async with asyncio.timeout(FINAL_WITHIN_S):
-                rows = await _all_final(open_windows)
-                await _all_confirmed(province, rows)
-                final = time.monotonic()
-                await _ask_again(open_windows, heard)
-    unequal = await _books(province)
+            rows = await settle(province, open_windows)
+            final = time.monotonic()
+            await _ask_again(open_windows, heard)
+    unequal = await operators_view(province)
     memory_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     for name in (*province.daemons, "gateway", "city"):
         if status := await asyncio.to_thread(province.stop, name):
@@ -255,85 +248,12 @@ async def _while(*faults: asyncio.Future[None]) -> AsyncIterator[None]:
                 raise AssertionError("a fault has ended") from outcome
 
 
-async def _all_final(open_windows: Sequence[Window]) -> list[Row]:
-    """Waits until no terminal has an open transaction; returns all journals."""
-    for window in open_windows:
-        while await _open(window):
-            await asyncio.sleep(0.2)
-    return [
-        Row(
-            row.transaction_id,
-            window.terminal,
-            row.request_id,
-            row.order_no,
-            row.amount_fen,
-            api.TransactionState.Name(row.state).removeprefix("TRANSACTION_STATE_"),
-            row.confirmed,
-        )
-        for window in open_windows
-        for row in await window.all_rows()
-    ]
-
-
-async def _open(window: Window) -> bool:
-    """A terminal that is not there yet has something open."""
-    try:
-        told = await window.stub.GetTerminal(api.GetTerminalRequest(), wait_for_ready=True, timeout=30)
-    except grpc.aio.AioRpcError:
-        return True
-    return bool(told.open_transactions) or not told.signed_in
-
-
-async def _all_confirmed(province: Province, rows: Sequence[Row]) -> None:
-    """Waits until the gateway has said of each approved transaction that it is confirmed."""
-    wanted = {row.transaction_id for row in rows if row.state == "APPROVED"}
-    with (province.folder / "gateway.log").open(encoding="utf-8") as log:
-        while wanted:
-            if not (line := log.readline()):
-                await asyncio.sleep(0.2)
-            elif '"confirmed"' in line:
-                wanted -= {word for word in line.split('"') if word in wanted}
-
-
 async def _ask_again(open_windows: Sequence[Window], heard: list[Heard]) -> None:
     """Every request once more, now that it is known: what is told now is what was told before."""
     requests = {(one.terminal, one.request_id): one.order_no for one in heard if one.method == "Debit"}
     by_name = {window.terminal: window for window in open_windows}
     for (terminal, request_id), order_no in requests.items():
         await by_name[terminal].ask(request_id, order_no)
-
-
-async def _books(province: Province) -> list[str]:
-    """What the operator sees: the audit, each city's books, and what gateway and cities owe each other."""
-    audit = await province.clearing().Audit(operations_pb2.AuditRequest(), wait_for_ready=True)
-    findings = [f"audit: {finding}" for finding in audit.findings]
-    home = operations_pb2.CityBooks(unreachable=True)
-    async with asyncio.timeout(FINAL_WITHIN_S):
-        while home.unreachable:
-            books = await province.clearing().GetBooks(operations_pb2.GetBooksRequest())
-            home = next(city for city in books.cities if city.region == HOME)
-    claims = {
-        balance.account.removeprefix("receivable:"): balance.amount_fen
-        for city in books.cities
-        if city.region == TREATMENT
-        for balance in city.claims
-        if balance.account.startswith("receivable:")
-    }
-    for city in books.cities:
-        owed = sum(balance.amount_fen for balance in city.payables)
-        if owed != claims.get(city.region, 0):
-            findings.append(f"{city.region} owes {owed}, {claims.get(city.region, 0)} is claimed of it")
-        if city.personal_fen + city.opening_fen + owed:
-            findings.append(f"{city.region}: its entries do not add up to zero")
-    entries, after, more = 0, 0, True
-    while more:
-        request = citycore_pb2.ListEntriesRequest(home_region=HOME, after_entry=after)
-        page = await province.home_core().ListEntries(request)
-        entries, more = entries + len(page.entries), page.more
-        after = page.entries[-1].entry if page.entries else after
-    if entries != home.entries:
-        findings.append(f"{HOME} lists {entries} entries, and its books have {home.entries}")
-    return findings
 
 
 def table(report: Report) -> str:
