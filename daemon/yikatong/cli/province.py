@@ -162,6 +162,9 @@ class Province:
     def resume(self, name: str) -> None:
         self._processes[name].send_signal(signal.SIGCONT)
 
+    def pid(self, name: str) -> int:
+        return self._processes[name].pid
+
     def ended(self, name: str) -> int | None:
         """A process's exit status, None while it lives."""
         return self._processes[name].poll()
