@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from yikatong.cli import output
+from yikatong.cli.faults import faults
 from yikatong.core.reasons import YikatongError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 @click.group()
 def simulate() -> None:
     """单独运行模拟器 / Run a simulator on its own."""
+
+
+simulate.add_command(faults)
 
 
 @simulate.command()

@@ -214,7 +214,9 @@ class His:
     async def _book(self, request: Request) -> None:
         """Books, and confirms that; or is too late; or crashes before it has booked."""
         chance, within_s = self._chance, request.bill.confirm_within_ms / 1000
-        if chance.hits(chance.rates.never_books, "never books"):
+        if chance.hits(chance.rates.never_books, "never books"):  # it crashes, and asks when it is back
+            await asyncio.sleep(chance.dice.uniform(1.0, 60.0))
+            await self.enquire(request)
             return
         late = chance.hits(chance.rates.books_late, "books at the last moment")
         await asyncio.sleep(chance.dice.uniform(0.7, 1.3) * within_s if late else chance.dice.uniform(0.1, 3.0))

@@ -1,0 +1,87 @@
+"""A province under seeded faults: the shipped code keeps its promise, and each broken variant is found to break it.
+
+`YIKATONG_SEEDS=20000 pytest tests/simulation/test_faults.py` plays more seeds; `yikatong simulate faults --seeds A..B`
+plays any.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, Mutant
+from yikatong.simulation.faults import run
+
+SEEDS = int(os.environ.get("YIKATONG_SEEDS", "2400"))
+BLOCK = 200
+_points: Counter[str] = Counter()
+
+STATES = ("SENT", "HELD", "APPROVED", "DECLINED", "REVERSING", "REVERSED")
+GATEWAY = ("debit", "_ask", "reverse", "_undo", "confirm", "enquire")
+CITY = ("debit", "reverse", "confirm", "enquire_id")
+EVERY_POINT = {
+    *(f"terminal dies {when} Journal.record {state}" for when in ("before", "after") for state in STATES),
+    *(f"gateway dies {when} Router.{what}" for when in ("before", "after") for what in GATEWAY),
+    *(f"city dies {when} BookLink.{what}" for when in ("before", "after") for what in CITY),
+    *(f"{what} {how}" for what in ("Debit", "Reverse", "Confirm", "SignIn") for how in ("lost", "duplicated")),
+    *(f"answer to {what} lost" for what in ("Debit", "Reverse", "Confirm", "SignIn")),
+    *("terminal killed", "gateway killed", "city killed", "gateway forgets", "partition", "terminal reboots"),
+    *("caller vanishes", "double click", "same request again", "same request twice at once", "enquiry"),
+    *("never books", "books at the last moment", "city closed", "account frozen", "wall clock jumps", "card removed"),
+    *(f"outcome {state}" for state in ("APPROVED", "DECLINED", "REVERSED")),
+    *(
+        f"told {word}"
+        for word in ("APPROVED", "APPROVED to be confirmed", "DECLINED", "REVERSED", "REFUSED", "PENDING")
+    ),
+}
+
+
+def repeat(seed: int) -> str:
+    return f"yikatong simulate faults --seeds {seed}..{seed} --trace"
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, BLOCK))
+def test_money_moves_exactly_once_or_not_at_all(first: int) -> None:
+    broken = {}
+    for seed in range(first, min(first + BLOCK, SEEDS)):
+        played = run(seed)
+        _points.update(played.points)
+        if played.broken:
+            broken[repeat(seed)] = played.broken
+    assert not broken
+
+
+@pytest.mark.skipif(SEEDS < 2400, reason="every point is reached within 2400 seeds")
+def test_every_fault_point_was_reached() -> None:
+    """After the seeds above, in the same process."""
+    if not _points:
+        pytest.skip("no seeds were played")
+    assert sorted(EVERY_POINT - set(_points)) == []
+
+
+def test_a_seed_repeats_exactly() -> None:
+    """In this process, and in another one, where every hash is salted otherwise."""
+    digests = [run(seed).digest for seed in range(100)]
+    assert digests == [run(seed).digest for seed in range(100)]
+    assert len(set(digests)) == 100
+    script = "from yikatong.simulation.faults import run; print(*(run(seed).digest for seed in range(40)))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert other.stdout.split() == digests[:40]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_broken_rule_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant.apply(monkeypatch)
+    assert any(run(seed, rates=mutant.rates).broken for seed in range(mutant.within))
+
+
+def test_a_bad_day_breaks_nothing_that_is_whole() -> None:
+    """The rates under which mutants are found find nothing in the shipped code."""
+    for rates in {mutant.rates for mutant in MUTANTS}:
+        for seed in range(12):
+            assert run(seed, rates=rates).broken == [], (seed, rates)
