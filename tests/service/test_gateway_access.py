@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
@@ -14,9 +16,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.gateway_world import OTHER_TERMINAL, TERMINAL, World, order, payer, world
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from yikatong.api.operations.v1 import operations_pb2, operations_pb2_grpc
+from yikatong.core.credits import CreditDeclined, CreditKind, CreditOrder
 from yikatong.core.orders import Declined, Fenced, NotFound, Posted, ReversalCause, Tombstoned
 from yikatong.core.reasons import Reason
-from yikatong.core.values import Institution, TerminalId
+from yikatong.core.values import Fen, Institution, TerminalId, TransactionId
 from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.runtime import wire
 from yikatong.runtime.edge import error_of
@@ -179,12 +182,17 @@ async def test_a_terminal_neither_sees_nor_takes_another_institutions_requests(p
     async with province.gateway() as port:
         hostile, own = await province.signed_in(port), await province.signed_in(port, name)
         theirs = order(1, institution=victim, terminal_id=TerminalId(name))
-        same = {"institution": victim, "request_id": theirs.request_id, "order_no": theirs.order_no}
+        same: dict[str, Any] = {"institution": victim, "request_id": theirs.request_id, "order_no": theirs.order_no}
         stranger = Declined(Reason.INSTITUTION_UNKNOWN)
         assert await hostile.debit(order(1, **same), attempt=1, ttl_ms=9_000) == stranger
         refused = Declined(Reason.INSTITUTION_SUSPENDED)
         assert await own.debit(theirs, attempt=1, ttl_ms=9_000) == refused, "its request id is still its own"
         assert await hostile.debit(order(1, **same), attempt=1, ttl_ms=9_000) == stranger, "nor is it named to others"
+        next_one = order(1, institution=victim, terminal_id=TerminalId(name))
+        never_paid = order(1, institution=victim)
+        request = CreditOrder(TransactionId(str(uuid4())), CreditKind.REFUND, never_paid, Fen(1), next_one.request_id)
+        assert isinstance(await hostile.credit(request, attempt=1), CreditDeclined)
+        assert await own.debit(next_one, attempt=1, ttl_ms=9_000) == refused, "nor is it taken by a credit"
 
 
 @pytest.mark.parametrize("development", [True, False])

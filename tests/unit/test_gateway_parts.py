@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import apsw
 import msgspec
 import pytest
 
 from tests.gateway_world import FAR, HERE, PHARMACY, TERMINAL, payer, person
+from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.core.values import Institution, Region
+from yikatong.core.values import Fen, Institution, Region
 from yikatong.gateway.config import CityConfig, GatewayConfig, InstitutionConfig, TerminalConfig, Tls
 from yikatong.gateway.directory import OneCity, SampleDirectory
-from yikatong.gateway.registry import registry_from
+from yikatong.gateway.partition import Partition
+from yikatong.gateway.registry import HomeCity, registry_from
+from yikatong.gateway.router import WAITS
+from yikatong.gateway.routing import Rules
 from yikatong.ledger import seed
 from yikatong.ledger.seed import SeedPerson
 from yikatong.runtime import keyfile
+from yikatong.runtime.clock import SystemClock
 from yikatong.runtime.config import ConfigurationInvalid, load
 
 THIRD = Region("370600")
@@ -52,6 +58,9 @@ def test_a_terminal_stands_where_the_registry_says() -> None:
     assert registry.refusal("unknown", PHARMACY, HERE) is Reason.TERMINAL_UNKNOWN
     assert registry.refusal(TERMINAL, Institution("P37010000002"), HERE) is Reason.INSTITUTION_UNKNOWN
     assert registry.refusal(TERMINAL, PHARMACY, FAR) is Reason.INSTITUTION_UNKNOWN
+    assert registry.stands_in(TERMINAL, PHARMACY)
+    assert not registry.stands_in("unknown", PHARMACY)
+    assert not registry.stands_in(TERMINAL, Institution("P37010000002"))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +133,36 @@ def test_who_is_not_insured_or_lost_the_card_has_no_home_but_for_reversals() -> 
 
 def test_the_self_tests_directory_knows_one_city() -> None:
     assert OneCity(THIRD).home_of(payer(3)) == OneCity(THIRD).last_home_of(payer(3)) == THIRD
+
+
+# --- a store that fails -----------------------------------------------------------------------------------------
+
+
+async def test_a_store_whose_commit_is_unknown_never_says_that_nothing_moved(tmp_path: Path) -> None:
+    city = City(THIRD, "第三市", "Third")
+    partition = await Partition.open(
+        tmp_path / "gateway.db",
+        embedded={THIRD: city},
+        links={},
+        registry=registry_from(config()).with_cities([HomeCity(city, "OPEN", "", "9", "", "")]),
+        directory=OneCity(THIRD),
+        rules=Rules(fenced=False, debit_max=Fen(10_000)),
+        clock=SystemClock(),
+        waits=WAITS,
+        accounts=[],
+    )
+
+    def full(connection: apsw.Connection) -> None:
+        raise apsw.FullError("disk full")
+
+    try:
+        for job in (full, lambda connection: None):
+            with pytest.raises(YikatongError) as caught:
+                await partition.router.commit(job)
+            assert (caught.value.reason, caught.value.facts["outcome"]) == (Reason.STORE_UNAVAILABLE, "PENDING")
+        assert partition.router.store_failed.is_set()
+    finally:
+        await partition.close()
 
 
 # --- keys and seeds ---------------------------------------------------------------------------------------------

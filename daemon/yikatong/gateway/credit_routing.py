@@ -65,11 +65,12 @@ class CreditRouting:
         if home is None:
             route.reason = Reason.TRANSACTION_NOT_FOUND.value
             return self._run(connection, route, CreditRouteEvent.UNROUTABLE, order, today)
-        holder = credit_log.request_holder(connection, order)
-        if holder and attempt == 1:
-            route.reason, route.other_transaction = Reason.REQUEST_ID_REUSED.value, holder
-            return self._run(connection, route, CreditRouteEvent.HELD_BY_ANOTHER, order, today)
-        credit_log.take_guard(connection, order)
+        if self._registry.stands_in(order.original.terminal_id, order.original.institution):
+            holder = credit_log.request_holder(connection, order)
+            if holder and attempt == 1:
+                route.reason, route.other_transaction = Reason.REQUEST_ID_REUSED.value, holder
+                return self._run(connection, route, CreditRouteEvent.HELD_BY_ANOTHER, order, today)
+            credit_log.take_guard(connection, order)
         return self._run(connection, route, CreditRouteEvent.NEW, order, today)
 
     def push(self, connection: apsw.Connection, order: CreditOrder, *, today: str) -> CreditTurn:

@@ -94,6 +94,10 @@ class Registry:
             return Reason.INSTITUTION_UNKNOWN
         return _AGREEMENT_REASON[member.agreement]
 
+    def stands_in(self, terminal_id: str, institution: Institution) -> bool:
+        """Whether the terminal is that institution's. One that is not neither sees nor takes its request ids."""
+        return self._terminals.get(TerminalId(terminal_id)) == institution
+
     def city(self, region: Region) -> HomeCity | None:
         return self.cities.get(region)
 

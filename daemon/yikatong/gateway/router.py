@@ -37,7 +37,7 @@ from yikatong.core.orders import (
     Undecided,
     WasDeclined,
 )
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.router_table import Effect, Reply, State
 from yikatong.core.values import Fen, Region
 from yikatong.gateway.credit_router import CreditRouter
@@ -281,7 +281,7 @@ class Router:
         except StoreFailed as error:
             if self._store.failed:
                 self.store_failed.set()
-            raise YikatongError(Reason.STORE_UNAVAILABLE, str(error)) from error
+            raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), outcome=Moved.PENDING.value) from error
 
     @staticmethod
     def _keep(tasks: dict[str, asyncio.Task[T]], key: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

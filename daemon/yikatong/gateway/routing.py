@@ -50,9 +50,6 @@ _log = structlog.get_logger(__name__)
 _SEQUENCES_BEHIND_MAX = 16
 """A debit that is this far behind its terminal's newest one has been under way for very long: it is tombstoned."""
 
-_NOT_OF_THE_INSTITUTION = frozenset({Reason.TERMINAL_UNKNOWN, Reason.INSTITUTION_UNKNOWN})
-"""A terminal that names an institution in which it does not stand neither sees nor takes its request ids and orders."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -108,7 +105,7 @@ class Routing:
         if weighed.reason is not None:
             route.reason, route.other_transaction = weighed.reason.value, weighed.other
         if weighed.event in (Event.DEBIT_ADMITTED, Event.DEBIT_REFUSED):
-            if weighed.reason not in _NOT_OF_THE_INSTITUTION:
+            if self._registry.stands_in(order.terminal_id, order.institution):
                 route_log.take_guards(connection, order)
             if self._rules.fenced:
                 sessions.note_debit(connection, order.terminal_id, order.epoch, order.sequence)
@@ -199,9 +196,7 @@ class Routing:
         last_home = self._home_for_reversal(order)
         if not in_time and last_home is not None:
             return _Weighed(Event.DEBIT_TOO_LATE, last_home, Reason.NO_ANSWER_IN_TIME)
-        if self._registry.refusal(order.terminal_id, order.institution, order.treatment_region) in (
-            _NOT_OF_THE_INSTITUTION
-        ):
+        if not self._registry.stands_in(order.terminal_id, order.institution):
             holders = {}
         if request := holders.get("REQUEST"):
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.REQUEST_ID_REUSED, request.transaction_id)

@@ -37,7 +37,7 @@ from yikatong.core.orders import (
     ReversalAnswer,
     ReversalCause,
 )
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.values import Fen, Region
 from yikatong.ledger import entries, seed
 from yikatong.ledger.book import Book
@@ -164,7 +164,7 @@ class FaultyLedger:
             answer = await call()
         except StoreFailed as error:
             self._stop.set()
-            raise YikatongError(Reason.STORE_UNAVAILABLE, str(error)) from error
+            raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), outcome=Moved.PENDING.value) from error
         if "silent" in faults:
             _log.info("keeps the answer", fault="silent")
             await asyncio.Event().wait()
