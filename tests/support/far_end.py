@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from yikatong.core.credits import CreditAnswer, CreditDeclined, Credited, CreditOrder
 from yikatong.core.orders import (
     Account,
     AlreadyReversed,
@@ -53,6 +54,10 @@ class FarEnd:
     gate: asyncio.Event | None = None
     decide: Callable[[DebitOrder], DebitAnswer | None] = lambda order: None
     reversal: ReversalAnswer | None = None
+    credits: dict[str, CreditAnswer] = field(default_factory=dict)
+    attempts: list[int] = field(default_factory=list)
+    credit_says: CreditAnswer | None = None
+    given_fen: dict[str, int] = field(default_factory=dict)
 
     async def _travel(self, method: str) -> None:
         self.calls.append(method)
@@ -120,6 +125,29 @@ class FarEnd:
         self.confirmed.add(order.transaction_id)
         self.back("confirm")
         return Confirmed()
+
+    async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
+        """`credit_says` is answered instead of deciding anything, while it is set."""
+        self.attempts.append(attempt)
+        await self._travel("credit")
+        if self.credit_says is not None:
+            return self.credit_says
+        known = self.credits.get(order.transaction_id)
+        if known is None:
+            known = self.credits[order.transaction_id] = self._credit(order)
+        self.back("credit")
+        return known
+
+    def _credit(self, order: CreditOrder) -> CreditAnswer:
+        debit = order.original.transaction_id
+        assert debit in self.confirmed, "a credit comes after its debit's confirmation"
+        left = order.original.amount.count - self.given_fen.get(debit, 0) - order.amount.count
+        if left < 0:
+            return CreditDeclined(Reason.REFUND_EXCEEDS_DEBIT)
+        self.given_fen[debit] = self.given_fen.get(debit, 0) + order.amount.count
+        self.balance_fen += order.amount.count
+        reference = "C-" + order.transaction_id[:8]
+        return Credited(reference, order.amount, order.fingerprint, "2026-01-02", Fen(left), Fen(self.balance_fen))
 
 
 class Lost:

@@ -18,6 +18,8 @@ _COMMANDS: Final = {
     "check-config": "services",
     "card": "window",
     "pay": "window",
+    "cancel": "window",
+    "refund": "window",
     "transactions": "window",
     "doctor": "doctor",
     "selftest": "selftest",

@@ -1,11 +1,11 @@
-"""`yikatong card`, `pay`, `transactions`: a small HIS in the terminal."""
+"""`yikatong card`, `pay`, `cancel`, `refund`, `transactions`: a small HIS in the terminal."""
 
 from __future__ import annotations
 
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 import grpc.aio
@@ -79,10 +79,7 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
 
     Exit status: 0 paid, 1 not paid (no money moved), 3 still being settled.
     """
-    try:
-        amount_fen = Fen.from_yuan(amount).count
-    except ValueError as error:
-        raise click.BadParameter("金额格式如 36.50 / an amount looks like 36.50", param_hint="AMOUNT") from error
+    amount_fen = _amount_fen(amount)
     at = client.found_place(config)
     request = api.DebitRequest(
         request_id=request_id or str(uuid.uuid4()),
@@ -101,13 +98,42 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
             key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
             return await stub.GetReceipt(key, metadata=client.metadata())
 
-    answer = client.run(work(), at, money=True)
-    if output.wants_json():
-        output.echo_json(MessageToDict(answer.transaction, preserving_proto_field_name=True))
-    else:
-        click.echo(answer.text, nl=False)
-    state = answer.transaction.state
-    sys.exit(0 if state == _APPROVED else client.EXIT_PENDING if state == _PENDING else client.EXIT_FAILED)
+    _end(client.run(work(), at, money=True))
+
+
+@click.command()
+@client.with_config
+@output.with_json
+@output.with_language
+@output.with_debug
+@click.argument("transaction")
+@click.option("--request-id", default="", help="请求号 / idempotency key (默认新建 / made up)")
+def cancel(config: Path | None, transaction: str, request_id: str) -> None:
+    """撤销当日扣款 TRANSACTION / Cancel the debit TRANSACTION of today, and print the receipt.
+
+    Exit status: 0 credited, 1 not credited, 3 still being settled.
+    """
+    request = api.CancelTransactionRequest(transaction_id=transaction, request_id=request_id or str(uuid.uuid4()))
+    _credit(config, request)
+
+
+@click.command()
+@client.with_config
+@output.with_json
+@output.with_language
+@output.with_debug
+@click.argument("transaction")
+@click.argument("amount")
+@click.option("--request-id", default="", help="请求号 / idempotency key (默认新建 / made up)")
+def refund(config: Path | None, transaction: str, amount: str, request_id: str) -> None:
+    """退还扣款 TRANSACTION 中的 AMOUNT 元 / Refund AMOUNT yuan of the debit TRANSACTION, and print the receipt.
+
+    Exit status: 0 credited, 1 not credited, 3 still being settled.
+    """
+    request = api.RefundTransactionRequest(
+        transaction_id=transaction, request_id=request_id or str(uuid.uuid4()), amount_fen=_amount_fen(amount)
+    )
+    _credit(config, request)
 
 
 @click.command()
@@ -133,7 +159,7 @@ def transactions(config: Path | None, open_only: bool, count: int) -> None:
     if not rows:
         output.say("没有交易。", "No transactions.")
     for row in rows:
-        word = _word(row.state, row.resolves_to)
+        word = _credit_word(row) if row.original_transaction_id else _word(row.state, row.resolves_to)
         click.echo(
             f"{row.created_at.ToDatetime():%Y-%m-%d %H:%M:%S}  {row.order_no:<20}  {Fen(row.amount_fen)!s:>10}  {word}"
             + (f"  {row.reason}" if row.reason else "")
@@ -153,5 +179,54 @@ def _word(state: int, resolves_to: int) -> str:
             return output.choose("未支付", "NOT PAID")
 
 
+def _credit_word(row: api.Transaction) -> str:
+    cancels = row.kind == api.TRANSACTION_KIND_CANCELLATION
+    what = output.choose("撤销", "CANCELLATION") if cancels else output.choose("退费", "REFUND")
+    if row.state == _APPROVED:
+        return what + output.choose("：已退回", ": given back")
+    return what + (
+        output.choose("：处理中", ": being settled")
+        if row.state == _PENDING
+        else output.choose("：未退回", ": declined")
+    )
+
+
 def _stub(channel: grpc.aio.Channel) -> TerminalServiceAsyncStub:
     return TerminalServiceStub(channel)
+
+
+def _amount_fen(amount: str) -> int:
+    try:
+        return Fen.from_yuan(amount).count
+    except ValueError as error:
+        raise click.BadParameter("金额格式如 36.50 / an amount looks like 36.50", param_hint="AMOUNT") from error
+
+
+def _credit(config: Path | None, request: api.CancelTransactionRequest | api.RefundTransactionRequest) -> None:
+    """Gives back, prints the receipt, and ends the command."""
+    at = client.found_place(config)
+    if not output.wants_json():
+        output.say(f"请求号 {request.request_id}", f"request id {request.request_id}")
+
+    async def work() -> api.GetReceiptResponse:
+        async with client.channel(at.his) as channel:
+            stub = _stub(channel)
+            done: api.CancelTransactionResponse | api.RefundTransactionResponse
+            if isinstance(request, api.CancelTransactionRequest):
+                done = await stub.CancelTransaction(request, metadata=client.metadata(), timeout=_WAIT_S)
+            else:
+                done = await stub.RefundTransaction(request, metadata=client.metadata(), timeout=_WAIT_S)
+            key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
+            return await stub.GetReceipt(key, metadata=client.metadata())
+
+    _end(client.run(work(), at, money=True))
+
+
+def _end(answer: api.GetReceiptResponse) -> NoReturn:
+    """Prints the receipt, or the transaction as JSON; the exit status says how it stands."""
+    if output.wants_json():
+        output.echo_json(MessageToDict(answer.transaction, preserving_proto_field_name=True))
+    else:
+        click.echo(answer.text, nl=False)
+    state = answer.transaction.state
+    sys.exit(0 if state == _APPROVED else client.EXIT_PENDING if state == _PENDING else client.EXIT_FAILED)

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Final
 
 from yikatong.core.credits import CreditAccepted, CreditAnswer, CreditDeclined, Credited
-from yikatong.core.orders import Conflict, Undecided, Unfit
+from yikatong.core.orders import Undecided
 from yikatong.core.reasons import Moved, Reason, Retry
 from yikatong.core.tables import IllegalEvent
 from yikatong.core.terminal_table import Told, Verdict
@@ -31,7 +31,7 @@ DECIDED: Final = frozenset({CreditState.APPROVED, CreditState.DECLINED})
 
 
 class CreditEffect(Enum):
-    """What is done after the record is durable. PUSH_LATER: at the next nudge, or in an hour."""
+    """What is done after the record is durable. PUSH_LATER: at the next nudge, or after a while."""
 
     PUSH = "PUSH"
     PUSH_LATER = "PUSH_LATER"
@@ -71,8 +71,8 @@ def _answered_while_open(state: CreditState) -> Callable[[CreditAnswered], Credi
                 return CreditStep(CreditState.ACCEPTED, (CreditEffect.PUSH_LATER,))
             case Undecided():
                 return CreditStep(state, (CreditEffect.PUSH_LATER,))
-            case Conflict() | Unfit():  # nothing that could be believed: a person looks, the pushing goes on
-                return CreditStep(state, (CreditEffect.ALARM, CreditEffect.PUSH_LATER))
+        # Conflict or Unfit, nothing that could be believed: a person looks, the pushing goes on.
+        return CreditStep(state, (CreditEffect.ALARM, CreditEffect.PUSH_LATER))
 
     return step
 

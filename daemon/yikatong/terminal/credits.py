@@ -42,7 +42,6 @@ from yikatong.terminal.session import Session
 _log = structlog.get_logger(__name__)
 
 _CALL_S: Final = 20.0
-_LATER_S: Final = 3600.0
 
 
 class MoneyWay(CreditLink, Protocol):
@@ -58,6 +57,7 @@ class LiveCredit:
     row: Credit
     original: Transaction
     attempts: int = 0
+    asked_later: int = 0
     failed: YikatongError | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -149,6 +149,7 @@ class Credits:
         patience_s: float | None,
     ) -> Credit:
         begun = asyncio.create_task(self._known_or_begun(kind, original, request_id, amount, operator_id))
+        begun.add_done_callback(lambda done: done.cancelled() or done.exception())  # told, if anybody still listens
         found = await asyncio.shield(begun)  # a caller that leaves does not stop half of a beginning
         return found if isinstance(found, Credit) else await self._wait(found, patience_s)
 
@@ -298,9 +299,10 @@ class Credits:
         await self._happen(live, CreditAnswered(answer))
 
     async def _push_later(self, live: LiveCredit) -> None:
-        """The gateway has promised it: ask once an hour, when the link comes back, and when somebody asks."""
+        """The gateway has promised it: ask now and then, when the link comes back, and when somebody asks."""
+        live.asked_later += 1
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LATER_S):
+            async with asyncio.timeout(self._limits.ask_later(live.asked_later)):
                 await live.nudge.wait()
         live.nudge.clear()
         await self._push(live)
