@@ -38,6 +38,7 @@ from yikatong.gateway import main as gateway_main
 from yikatong.gateway.config import CityConfig, GatewayConfig, InstitutionConfig, TerminalConfig, Tls
 from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.gateway.router import Waits
+from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import Patience
 from yikatong.runtime.tls import Identity
 from yikatong.simulators import city as city_simulator
@@ -187,11 +188,14 @@ class World:
         return {city.region: city for city in books.cities}
 
     @contextlib.asynccontextmanager
-    async def gateway(self, *, waits: Waits = QUICK, **changes: object) -> AsyncIterator[int]:
+    async def gateway(
+        self, *, waits: Waits = QUICK, clock: Clock | None = None, **changes: object
+    ) -> AsyncIterator[int]:
         """A gateway in this process; yields its port."""
         stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
         config = msgspec.structs.replace(self.config, **changes)
-        task = asyncio.create_task(gateway_main.serve(config, stop=stop, ready=ready.set_result, waits=waits))
+        serving = gateway_main.serve(config, stop=stop, ready=ready.set_result, waits=waits, clock=clock)
+        task = asyncio.create_task(serving)
         done, _ = await asyncio.wait([task, ready], return_when=asyncio.FIRST_COMPLETED)
         if task in done:
             task.result()
