@@ -314,5 +314,5 @@ def _free_port() -> int:
     import socket
 
     with socket.socket() as probe:
-        probe.bind(("localhost", 0))
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

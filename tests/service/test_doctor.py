@@ -275,5 +275,5 @@ def _file(province: World, port: int, identity: Any, **changes: Any) -> Path:
 
 def _unused_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("localhost", 0))
+        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

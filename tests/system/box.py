@@ -45,6 +45,11 @@ def why_not() -> str | None:
     return None if trial.returncode == 0 else f"no namespaces here: {trial.stderr.decode().strip()}"
 
 
+def user_namespaces() -> bool:
+    """Whether the kernel makes user namespaces for us (PrivateUsers=); for a process in a chroot it never does."""
+    return subprocess.run(["unshare", "--user", "true"], check=False, capture_output=True).returncode == 0
+
+
 def base() -> Path:
     """The base system's folder; made where there is none yet for this list of packages."""
     folder = PROJECT / "build" / "box"
@@ -73,7 +78,9 @@ class Box:
 
     def __init__(self, pid: int) -> None:
         self._enter = [
-            *("nsenter", f"--target={pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--net", "--"),
+            # Its root is named as well: a caller that lives in a chroot would come out at the namespace's own.
+            *("nsenter", f"--target={pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--net"),
+            *(f"--root=/proc/{pid}/root", "--"),
             *("env", "--ignore-environment", "--chdir=/", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"),
         ]
         self.root = Path(f"/proc/{pid}/root")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.box import Box, booted, why_not
+from tests.system.box import Box, booted, user_namespaces, why_not
 from tests.system.installation import UNITS, allow_virtual_readers, configure, install
 
 
@@ -26,6 +26,8 @@ def box() -> Iterator[Box]:
 @pytest.fixture
 def configured(box: Box) -> Iterator[Box]:
     """The same machine, set up as a terminal and its gateway; whatever a test started is stopped afterwards."""
+    if not user_namespaces():  # the kernel's rule, not a missing piece: no set-up helps, so this is a skip even in CI
+        pytest.skip("this system lives in a chroot, where the kernel makes no user namespaces; the units need them")
     box.begin_journal()
     configure(box)
     allow_virtual_readers(box)

@@ -147,8 +147,9 @@ async def test_a_foreign_or_newer_file_is_refused(tmp_path: Path, pragma: str, s
     with apsw.Connection(str(path)) as connection:
         connection.execute(f"PRAGMA {pragma}")
     connection.close()
-    with pytest.raises(YikatongError, match=says):
+    with pytest.raises(YikatongError, match=says) as caught:
         Journal(path)
+    assert caught.value.reason is Reason.STORE_NOT_OURS, "the service leaves for good: starting again does not help"
 
 
 async def test_two_daemons_never_share_a_journal(journal: Journal) -> None:
