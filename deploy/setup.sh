@@ -11,6 +11,7 @@ packages=(
   util-linux                                                           # unshare: a PC/SC daemon of the demo's own
   debootstrap iproute2                                                 # the system tests' throw-away Debian
   spin                                                                 # the model checker of tests/simulation/model
+  strace                                                               # the syscall sweep of tests/crash
 )
 lock=deploy/lock
 

@@ -191,6 +191,7 @@ async def campaign(folder: Path, *, terminals: int, debits: int, seed: int, plan
     """The bad day, and the judgement."""
     dice = random.Random(f"chaos {seed}")
     cards = list(itertools.islice(itertools.cycle(CARDS), terminals))
+    folder.mkdir(exist_ok=True)
     async with Relay(seed) as to_gateway, Relay(seed + 1) as to_city:
         network = Network({"gateway": to_gateway, "city": to_city}, plan, dice)
         province = Province(

@@ -43,6 +43,8 @@ _LEAVES = {0, 1, -signal.SIGKILL, -signal.SIGABRT}
 """Exit statuses that a fault may bring about: in order, store failed, killed, a library's own assertion."""
 _PATIENCE_S = 8.0
 _HELD_MS = 3_000
+_ACKNOWLEDGED_S = 0.3
+"""What the terminal still has to do once the gateway has its confirmation; nothing says when that is over."""
 _OUTCOME_WITHIN_S = 120.0
 
 
@@ -145,22 +147,34 @@ class Bench:
 
     async def _flow(self, process: str, flow: str, *options: str) -> tuple[Heard, str]:
         """A debit, or the reversal of one that nobody confirmed, under strace. Returns what the caller was told."""
-        self.serial += 1
-        request = api.DebitRequest(
-            request_id=f"{self.province.folder.name}.{self.serial}",
-            order_no=f"{self.province.folder.name}.{self.serial}",
-            amount_fen=1,
-            purpose=money.PURPOSE_PHARMACY_PURCHASE,
-            confirm_within_ms=_HELD_MS if flow == "reversal" else 0,
-        )
+        async with asyncio.timeout(_OUTCOME_WITHIN_S):
+            while not (await self.window.stub.GetTerminal(api.GetTerminalRequest(), wait_for_ready=True)).ready:
+                await asyncio.sleep(0.05)
+        request = self._request(0)
         if flow == "debit":
             async with self._traced(process, options) as log:
                 heard = await self.window.debit(request, timeout_s=_PATIENCE_S)
+                if heard.told == "APPROVED":
+                    await self._logged(process, "gateway", heard.transaction_id, '"confirmed"', within_s=_PATIENCE_S)
+                    await asyncio.sleep(_ACKNOWLEDGED_S)
             return heard, log[0]
-        heard = await self.window.debit(request, timeout_s=_PATIENCE_S)
+        while (heard := await self.window.debit(self._request(_HELD_MS), timeout_s=_PATIENCE_S)).told != "APPROVED":
+            await asyncio.sleep(0.2)  # the last point's restart is still felt
         async with self._traced(process, options) as log:
-            await self._reversed_or_struck(process, heard.transaction_id)
+            within_s = _HELD_MS / 1000 + _PATIENCE_S
+            await self._logged(process, "daemon", heard.transaction_id, '"REVERSED"', within_s=within_s)
         return heard, log[0]
+
+    def _request(self, confirm_within_ms: int) -> api.DebitRequest:
+        self.serial += 1
+        name = f"{self.province.folder.name}.{self.serial}"
+        return api.DebitRequest(
+            request_id=name,
+            order_no=name,
+            amount_fen=1,
+            purpose=money.PURPOSE_PHARMACY_PURCHASE,
+            confirm_within_ms=confirm_within_ms,
+        )
 
     @contextlib.asynccontextmanager
     async def _traced(self, process: str, options: Sequence[str]) -> AsyncIterator[list[str]]:
@@ -173,13 +187,13 @@ class Bench:
         finally:
             log.append(await asyncio.to_thread(tracer.end))
 
-    async def _reversed_or_struck(self, process: str, transaction_id: str) -> None:
-        """Until the terminal's log has the end of the transaction, or the traced process has ended; asks nobody."""
+    async def _logged(self, process: str, teller: str, transaction_id: str, word: str, *, within_s: float) -> None:
+        """Until the log of `teller` says so, the traced process has ended, or it takes too long. Asks nobody."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_HELD_MS / 1000 + _PATIENCE_S):
+            async with asyncio.timeout(within_s):
                 while self.province.ended(process) is None:
-                    log = (self.province.folder / "daemon.log").read_text(encoding="utf-8")
-                    if any(transaction_id in line and '"REVERSED"' in line for line in log.splitlines()[-50:]):
+                    log = (self.province.folder / f"{teller}.log").read_text(encoding="utf-8")
+                    if any(transaction_id in line and word in line for line in log.splitlines()[-50:]):
                         return
                     await asyncio.sleep(0.05)
 
