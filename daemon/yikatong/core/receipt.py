@@ -8,8 +8,8 @@ from typing import Final
 
 from yikatong.core.bill import Bill, Fund
 from yikatong.core.orders import Purpose
-from yikatong.core.reasons import MEANING
-from yikatong.core.terminal_table import Told, verdict
+from yikatong.core.reasons import MEANING, Reason
+from yikatong.core.terminal_table import Told, Verdict, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen
 
@@ -55,6 +55,40 @@ class Issuer:
     fault_hotline: str
 
 
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A sentence for a person, and the next step."""
+
+    zh: str
+    en: str
+    next_zh: str
+    next_en: str
+
+
+_BEING_REVERSED: Final = Explanation(
+    "本笔正在冲正，最终不会扣款。",
+    "It is being reversed; in the end no money is taken.",
+    "请勿再次刷卡收费；可改收现金。",
+    "Do not charge the card again; cash may be taken.",
+)
+
+
+def explanation(told: Verdict, reason: Reason | None) -> Explanation | None:
+    """What a person is told where a transaction is not simply approved.
+
+    The reason of a reversal speaks of what is done ("is reversed, charge again"): that is said once it is proven.
+    """
+    if told.told is Told.APPROVED:
+        return None
+    if told.resolves_to is Told.REVERSED:
+        return _BEING_REVERSED
+    why = reason or (Reason.OUTCOME_PENDING if told.told is Told.PENDING else None)
+    if why is None:
+        return None
+    meaning = MEANING[why]
+    return Explanation(meaning.zh, meaning.en, meaning.next_zh, meaning.next_en)
+
+
 def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
     """The receipt of `row` as data. What PENDING will become is said, because the cashier may then take cash."""
     told = verdict(row.state)
@@ -86,12 +120,12 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
     result = _RESULTS[told.told]
     lines.append(Line("个人账户扣款", "Personal account", f"{row.amount} 元"))
     lines.append(Line("结果", "Result", f"{result[0]} / {result[1]}"))
-    if told.resolves_to is Told.REVERSED:
-        lines.append(Line("", "", "本笔将冲正，未扣款；可改收现金。"))
-        lines.append(Line("", "", "It will be reversed; cash may be taken."))
-    if row.why is not None and told.told is not Told.APPROVED:
-        meaning = MEANING[row.why]
-        lines += [Line("原因", "Reason", row.reason), Line("", "", meaning.zh), Line("", "", meaning.en)]
+    if (said := explanation(told, row.why)) is not None:
+        if row.reason:
+            lines.append(Line("原因", "Reason", row.reason))
+        lines += [Line("", "", said.zh), Line("", "", said.en)]
+        if told.told is Told.PENDING:
+            lines += [Line("", "", said.next_zh), Line("", "", said.next_en)]
     if told.told is Told.APPROVED:
         if row.balance_fen is not None:
             lines.append(Line("账户余额", "Balance", f"{Fen(row.balance_fen)} 元"))
@@ -112,7 +146,8 @@ def as_text(lines: tuple[Line, ...]) -> str:
     out = [rule]
     for number, line in enumerate(lines):
         if not line.label_zh:
-            out += [_centred(line.value), rule] if number == 0 else _wrapped(line.value, "")
+            parts = line.value.split(" / ") if number == 0 and columns(line.value) > WIDTH else [line.value]
+            out += [*map(_centred, parts), rule] if number == 0 else _wrapped(line.value, "")
         else:
             out += _wrapped(line.value, f"{line.label_zh} {line.label_en}: ")
     return "\n".join([*out, rule, ""])

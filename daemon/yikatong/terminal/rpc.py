@@ -20,7 +20,7 @@ from yikatong.core.credit_table import credit_verdict
 from yikatong.core.credits import CreditKind
 from yikatong.core.orders import Purpose
 from yikatong.core.reasons import MEANING, Moved, Reason, Retry, YikatongError
-from yikatong.core.receipt import Issuer, as_text, receipt
+from yikatong.core.receipt import Issuer, as_text, explanation, receipt
 from yikatong.core.terminal_table import State, Told, Verdict, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen, RequestId, TransactionId
@@ -251,7 +251,7 @@ def _transaction(row: Transaction, *, english: bool) -> api.Transaction:
         order_part=row.order_part,
         state=_STATES[told.told],
         outcome=_OUTCOMES[told.moved],
-        retry=_RETRIES[told.retry],
+        retry=_RETRIES[_retry(told, row.why)],
         resolves_to=_STATES[told.resolves_to] if told.resolves_to else api.TRANSACTION_STATE_UNSPECIFIED,
         reason=row.reason,
         amount_fen=row.amount_fen,
@@ -275,13 +275,17 @@ def _transaction(row: Transaction, *, english: bool) -> api.Transaction:
     return wired
 
 
+def _retry(told: Verdict, reason: Reason | None) -> Retry:
+    """A decline may be tried again; not where it says that another transaction has, or may have, paid the order."""
+    elsewhere = reason is not None and MEANING[reason].moved is not Moved.NOT_MOVED
+    return Retry.NEVER if told.told is Told.DECLINED and elsewhere else told.retry
+
+
 def _explain(wired: api.Transaction, told: Verdict, reason: Reason | None, *, english: bool) -> None:
     """What a person is told where it is not simply approved."""
-    why = reason or (Reason.OUTCOME_PENDING if told.told is Told.PENDING else None)
-    if why is not None and told.told is not Told.APPROVED:
-        meaning = MEANING[why]
-        wired.message = meaning.en if english else meaning.zh
-        wired.next_step = meaning.next_en if english else meaning.next_zh
+    if (said := explanation(told, reason)) is not None:
+        wired.message = said.en if english else said.zh
+        wired.next_step = said.next_en if english else said.next_zh
 
 
 def _credit(row: Credit, *, english: bool) -> api.Transaction:
