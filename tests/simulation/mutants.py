@@ -52,8 +52,8 @@ TROUBLE = Rates(
 
 CALM = Rates(double_clicks=1.0, repeats=0.5, enquires=0.5)
 """Cashiers are nervous, and nothing else is wrong."""
-PROMISES = replace(TROUBLE, city_killed_every_s=6.0, confirms=1.0, never_books=1.0)
-"""Much is to be reversed in a city that is away."""
+PROMISES = Rates(silent_loss=0.5, city_killed_every_s=12.0, confirms=1.0, never_books=1.0)
+"""Much is to be reversed, in a city that is often away, and the HIS asks."""
 FORGETFUL = replace(TROUBLE, very_late=0.4, duplicated=0.6, gateway_killed_every_s=15.0, forgets=1.0)
 """A gateway that loses its rows, and messages that come when all is over."""
 
@@ -164,7 +164,7 @@ def reversal_is_decided_in_memory_alone(patch: Patch) -> None:
         _not_recorded(patch, state, event)
 
 
-@mutant()
+@mutant(within=150)
 def ledger_row_and_balance_in_two_commits(patch: Patch) -> None:
     post = Book._post
 
@@ -188,7 +188,7 @@ def ledger_row_and_balance_in_two_commits(patch: Patch) -> None:
     patch.setattr(BookLink, "debit", debit)
 
 
-@mutant(within=200, rates=replace(TROUBLE, slow_disk=5.0, vanishes=0.9))
+@mutant(within=400, rates=replace(TROUBLE, slow_disk=5.0, vanishes=0.9))
 def late_approval_turns_a_reversal(patch: Patch) -> None:
     real = T._TABLE[State.REVERSING, T.Answered]
     _terminal(patch, State.REVERSING, T.Answered, lambda e: T._approved() if isinstance(e.answer, Posted) else real(e))
@@ -255,7 +255,7 @@ def approval_is_told_before_it_is_durable(patch: Patch) -> None:
     _not_recorded(patch, State.SENT, T.Answered)
 
 
-@mutant()
+@mutant(within=150)
 def confirmation_is_not_recorded(patch: Patch) -> None:
     _not_recorded(patch, State.HELD, T.HisConfirmed)
 
@@ -291,27 +291,27 @@ def not_found_is_taken_for_an_outcome(patch: Patch) -> None:
     patch.setattr(runner, "ask", ask)
 
 
-@mutant()
+@mutant(within=100)
 def unconfirmed_debit_is_kept(patch: Patch) -> None:
     _terminal(patch, State.HELD, T.ConfirmTimeUp, T._approved())
 
 
-@mutant()
+@mutant(within=100)
 def held_debit_is_forgotten_at_a_restart(patch: Patch) -> None:
     _terminal(patch, State.HELD, T.Restarted, Step(State.HELD))
 
 
-@mutant(rates=replace(TROUBLE, books_late=1.0, never_books=0.0, confirms=1.0))
+@mutant(within=150, rates=replace(TROUBLE, books_late=1.0, never_books=0.0, confirms=1.0))
 def late_confirmation_turns_a_reversal(patch: Patch) -> None:
     _terminal(patch, State.REVERSING, T.HisConfirmed, T._approved())
 
 
-@mutant(rates=replace(TROUBLE, books_late=1.0, never_books=0.0, confirms=1.0))
+@mutant(within=150, rates=replace(TROUBLE, books_late=1.0, never_books=0.0, confirms=1.0))
 def late_confirmation_revives_what_was_reversed(patch: Patch) -> None:
     _terminal(patch, State.REVERSED, T.HisConfirmed, T._approved())
 
 
-@mutant(within=100, rates=PROMISES)
+@mutant(within=200, rates=PROMISES)
 def promise_is_taken_for_the_deed(patch: Patch) -> None:
     real = T._TABLE[State.REVERSING, T.ReversalAnswered]
     done = Step(State.REVERSED, record=True, effects=(T.Effect.TELL,))
@@ -366,7 +366,7 @@ def gateway_denies_the_reversal_of_a_posting(patch: Patch) -> None:
     _router(patch, R.State.POSTED, R.Event.REVERSAL, step)
 
 
-@mutant(within=100, rates=PROMISES)
+@mutant(within=200, rates=PROMISES)
 def gateway_gives_its_promise_as_proof(patch: Patch) -> None:
     real = router._undone
     patch.setattr(router, "_undone", lambda turn: Tombstoned("soon") if turn.reply is Reply.ACCEPTED else real(turn))
@@ -462,10 +462,10 @@ def tombstone_lets_its_debit_pass(patch: Patch) -> None:
 
 @mutant()
 def journal_breaks_its_chain(patch: Patch) -> None:
-    from yikatong.terminal import journal
+    from yikatong.terminal import chain
 
-    real = journal.link
-    patch.setattr(journal, "link", lambda previous, number, content: real(previous, number + number // 5, content))
+    real = chain.link
+    patch.setattr(chain, "link", lambda previous, number, content: real(previous, number + number // 5, content))
 
 
 @mutant()

@@ -222,7 +222,7 @@ class _Province:
     def _partition(self, line: Line) -> None:
         self._chance.points["partition"] += 1
         line.cut(cut=True)
-        self._loop.call_later(self._chance.dice.uniform(1.0, 60.0), partial(line.cut, cut=False))
+        self._loop.call_later(self._chance.dice.choice([1.0, 4.0, 12.0, 50.0]), partial(line.cut, cut=False))
 
     def _close_city(self) -> None:
         self._chance.points["city closed"] += 1

@@ -140,7 +140,7 @@ class His:
         chance, dice = self._chance, self._chance.dice
         self.bills.append(bill)
         await asyncio.sleep(bill.begins_s)
-        for _ in range(4):
+        for _ in range(6):
             if not chance.faults:
                 return
             request = self._new_request(bill)
@@ -163,9 +163,10 @@ class His:
                 if answer.held:
                     await self._book(request)
                 return
-            if dice.random() < 0.3:
+            refused = answer is not None and answer.told is Told.REFUSED
+            if not refused and dice.random() < 0.3:
                 return
-            await asyncio.sleep(dice.uniform(0.5, 30.0))
+            await asyncio.sleep(dice.uniform(0.5, 8.0 if refused else 30.0))
 
     async def rest(self) -> None:
         """Waits for clicks that nobody waited for."""

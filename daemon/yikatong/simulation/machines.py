@@ -119,7 +119,8 @@ class Machine:
         chance = self.world.chance
         chance.note(self.world.loop.time(), f"{self.name} is dead")
         self.after_death()
-        down_s = chance.dice.uniform(0.5, 40.0) if chance.faults else chance.dice.uniform(0.5, 2.0)
+        long = chance.faults and chance.dice.random() < 0.25
+        down_s = chance.dice.uniform(5.0, 40.0) if long else chance.dice.uniform(0.3, 3.0)
         self.world.loop.call_later(down_s, self.start)
 
     def after_death(self) -> None:

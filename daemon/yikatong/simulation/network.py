@@ -108,6 +108,11 @@ class _Call:
     def name(self) -> str:
         return self.method.rsplit("/", 1)[1]
 
+    @property
+    def misfortune(self) -> float:
+        """Factor of all rates: terminals that never get signed in show nothing."""
+        return 0.2 if self.name == "SignIn" else 1.0
+
 
 class Line:
     """From one machine to another. `honest`: a local socket, which loses nothing."""
@@ -132,7 +137,7 @@ class Line:
         self.server = None
         self._changed()
         for call in list(self._calls):
-            if call.handlers and not self._hits(self._chance.rates.silent_loss, "a server's death is not heard"):
+            if call.handlers and not self._hits(call, self._chance.rates.silent_loss, "a server's death is not heard"):
                 self._later(self._settle, call, _BROKEN)
 
     def cut(self, *, cut: bool) -> None:
@@ -178,31 +183,31 @@ class Line:
 
     # --- under way ------------------------------------------------------------------------------------------------
 
-    def _hits(self, rate: float, point: str) -> bool:
-        return not self._honest and self._chance.hits(rate, point)
+    def _hits(self, call: _Call, rate: float, point: str) -> bool:
+        return not self._honest and self._chance.hits(rate * call.misfortune, point)
 
-    def _later(self, step: Callable[..., None], *arguments: Any) -> None:
+    def _later(self, step: Callable[..., None], call: _Call, *arguments: Any) -> None:
         delay_s = self._chance.dice.uniform(*_NEAR_S)
         if not self._honest:
             rates = self._chance.rates
-            if self._hits(rates.very_late, "very late"):
+            if self._hits(call, rates.very_late, "very late"):
                 delay_s = self._chance.dice.uniform(*_VERY_LATE_S)
-            elif self._hits(rates.slow, "slow"):
+            elif self._hits(call, rates.slow, "slow"):
                 delay_s = self._chance.dice.uniform(*_SLOW_S)
-        self._loop.call_later(delay_s, step, *arguments)
+        self._loop.call_later(delay_s, step, call, *arguments)
 
     def _send(self, call: _Call) -> None:
         rates = self._chance.rates
         self._note("calls", call)
-        if self._hits(rates.duplicated, f"{call.name} duplicated"):
+        if self._hits(call, rates.duplicated, f"{call.name} duplicated"):
             self._later(self._arrive, call)
-        if self._hits(rates.lost, f"{call.name} lost"):
+        if self._hits(call, rates.lost, f"{call.name} lost"):
             self._lose(call)
         else:
             self._later(self._arrive, call)
 
     def _lose(self, call: _Call) -> None:
-        if not self._hits(self._chance.rates.silent_loss, "lost in silence"):
+        if not self._hits(call, self._chance.rates.silent_loss, "lost in silence"):
             self._later(self._settle, call, _BROKEN)
 
     def _arrive(self, call: _Call) -> None:
@@ -225,7 +230,7 @@ class Line:
         else:
             reply = handling.result()
         self._note(f"answers {reply.code.name} to", call)
-        if self._hits(self._chance.rates.answer_lost, f"answer to {call.name} lost"):
+        if self._hits(call, self._chance.rates.answer_lost, f"answer to {call.name} lost"):
             self._lose(call)
         else:
             self._later(self._return, call, reply)
@@ -247,7 +252,7 @@ class Line:
         self._calls.pop(call, None)
         if not call.answer.done():
             call.answer.cancel()
-        if not self._hits(self._chance.rates.silent_loss, "a caller's leaving is not noticed"):
+        if not self._hits(call, self._chance.rates.silent_loss, "a caller's leaving is not noticed"):
             self._later(_cancel, call)
 
     def _note(self, what: str, call: _Call) -> None:
