@@ -262,6 +262,71 @@ async def test_what_was_carried_over_is_equal_once_it_is_final(province: World) 
         assert gone[late.transaction_id].HasField("settled_at")
 
 
+async def test_credits_are_in_the_totals_of_the_day_on_which_their_city_posted_them(province: World) -> None:
+    async with province.gateway() as port:
+        async with counter(province, port) as till:
+            debits = [
+                await till.debit(person, State.APPROVED) for person in (FAR_PERSON, NEAR_PERSON) for _ in range(2)
+            ]
+            for debit in debits:
+                assert await till.link.confirm(debit) == Confirmed()
+        async with daemon(province, port) as running, _his(running) as stub:
+            for number, debit in enumerate(debits):
+                request_id = f"credit-{number}"
+                if number % 2:
+                    cancel = terminal_pb2.CancelTransactionRequest(
+                        transaction_id=debit.transaction_id, request_id=request_id
+                    )
+                    answer = (await stub.CancelTransaction(cancel)).transaction
+                else:
+                    refund = terminal_pb2.RefundTransactionRequest(
+                        transaction_id=debit.transaction_id, request_id=request_id, amount_fen=1_000
+                    )
+                    answer = (await stub.RefundTransaction(refund)).transaction
+                assert answer.state == terminal_pb2.TRANSACTION_STATE_APPROVED
+    async with province.gateway(clock=TOMORROW) as port, daemon(province, port, clock=TOMORROW) as running:
+        assert await running.terminal.reconciliation.catch_up()
+        stub = ReconciliationServiceStub(province.channel(port, "operator-1").channel)
+        await stub.ReconcileCities(operations.ReconcileCitiesRequest(accounting_date=TODAY))
+        kept = await stub.ListReconciliations(operations.ListReconciliationsRequest(accounting_date=TODAY))
+        assert {day.outcome for day in kept.reconciliations} == {operations.RECONCILIATION_OUTCOME_EQUAL}
+        sums = {day.name: [(t.kind, t.count, t.amount_fen) for t in day.booked.kinds] for day in kept.reconciliations}
+        half = [
+            (wire.TRANSACTION_KIND_DEBIT, 2, 7_300),
+            (wire.TRANSACTION_KIND_CANCELLATION, 1, 3_650),
+            (wire.TRANSACTION_KIND_REFUND, 1, 1_000),
+        ]
+        whole = [(kind, 2 * count, 2 * amount) for kind, count, amount in half]
+        assert sums == {TERMINAL: whole, HERE.code: half, FAR.code: half}
+    await province.city.end()
+    (lost,) = province.city_rows("SELECT transaction_id FROM credit WHERE kind = 'REFUND'")[0]
+    (unknown,) = province.gateway_rows(
+        f"SELECT transaction_id FROM credit_route WHERE kind = 'CANCELLATION' AND home_region = '{FAR.code}'"
+    )[0]
+    change(province.folder / "city" / "city.db", ("DELETE FROM posting WHERE transaction_id = ?", (lost,)))
+    change(
+        province.folder / "gateway" / "gateway.db",
+        ("DELETE FROM claim WHERE transaction_id = ?", (unknown,)),
+        ("DELETE FROM credit_route WHERE transaction_id = ?", (unknown,)),
+    )
+    await province.city.start()
+    async with province.gateway(clock=TOMORROW) as port, daemon(province, port, clock=TOMORROW) as running:
+        assert await running.terminal.reconciliation.with_gateway(TODAY) is Outcome.DIFFERENT
+        assert classes(await listed(province, port)) == {unknown: "R1"}
+        stub = ReconciliationServiceStub(province.channel(port, "operator-1").channel)
+        await stub.ReconcileCities(operations.ReconcileCitiesRequest(accounting_date=TODAY))
+        answer = await stub.ListDifferences(operations.ListDifferencesRequest())
+        assert {
+            (d.name, d.difference.transaction_id, f"R{d.difference.difference_class}") for d in answer.differences
+        } == {(TERMINAL, unknown, "R1"), (FAR.code, lost, "R1"), (FAR.code, unknown, "R3")}
+
+
+@contextlib.asynccontextmanager
+async def _his(running: Daemon) -> AsyncIterator[TerminalServiceStub]:
+    async with grpc.aio.insecure_channel(f"unix:{running.config.sockets.his}") as channel:
+        yield TerminalServiceStub(channel)
+
+
 async def test_a_terminal_compares_only_its_own_days(province: World) -> None:
     async with province.gateway() as port, counter(province, port) as till:
         mine = await till.debit(FAR_PERSON, State.APPROVED)
@@ -404,8 +469,8 @@ async def test_operations_are_for_operators_and_the_books_prove_themselves(provi
 
 
 async def his(running: Daemon, request: terminal_pb2.ReconcileRequest) -> terminal_pb2.ReconcileResponse:
-    async with grpc.aio.insecure_channel(f"unix:{running.config.sockets.his}") as channel:
-        return await TerminalServiceStub(channel).Reconcile(request)
+    async with _his(running) as stub:
+        return await stub.Reconcile(request)
 
 
 def record(

@@ -214,6 +214,11 @@ class Difference:
         return TREATMENT[self.found]
 
     @property
+    def repairable(self) -> bool:
+        """Whether it is reversed without asking anybody. A credit never is: reversing it would debit again."""
+        return self.treatment.automatic and all(row is not None and row.kind is _DEBIT for row in self.rows)
+
+    @property
     def told(self) -> Row | None:
         return self.rows[0]
 

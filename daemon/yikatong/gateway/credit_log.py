@@ -36,6 +36,8 @@ CREATE TABLE credit_route (
     sealed BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX credit_route_unfinished ON credit_route (state) WHERE state = 'FWD';
+CREATE INDEX credit_route_of_terminal ON credit_route (terminal_id, booked_on);
+CREATE INDEX credit_route_of_city ON credit_route (home_region, booked_on);
 """
 
 _FIND = "SELECT * FROM credit_route WHERE transaction_id = ?"

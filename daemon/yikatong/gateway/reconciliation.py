@@ -14,7 +14,7 @@ from datetime import date as calendar_date
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 import structlog
@@ -34,7 +34,6 @@ from yikatong.core.reconciliation import (
 )
 from yikatong.core.values import Region
 from yikatong.gateway import reconciliation_book as book
-from yikatong.gateway import route_log
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.reconciliation_book import Day, Outcome, Party, Result
 from yikatong.gateway.registry import Registry
@@ -97,8 +96,8 @@ class Terminals:
         day = Day(Party.TERMINAL, terminal_id, date)
         found = []
         for transaction_id, row in told.items():
-            route = await self._router.commit(partial(route_log.find, transaction_id=transaction_id))
-            own = book.as_row(route) if route is not None and route.terminal_id == terminal_id else None
+            find = partial(book.find_row, transaction_id=transaction_id, terminal_id=terminal_id)
+            own = await self._router.commit(find)
             if row is not None and row.standing is Standing.OPEN and own is not None and own.accounting_date != date:
                 continue  # it is reported with its own date
             if (wrong := classify(row, own)) is not None:
@@ -180,7 +179,7 @@ class Cities:
             await self._spool_routes(spool, day, with_content=region not in self._clients)
             try:
                 if (client := self._clients.get(region)) is not None:
-                    await _spool_entries(spool, client, region, date)
+                    await self._spool_entries(spool, client, region, date)
                     found = await self._look_closely(spool, day, client, await _in_thread(partial(_match, spool)))
                 else:
                     await self._spool_ledger(spool, day)
@@ -205,10 +204,36 @@ class Cities:
 
     async def _spool_ledger(self, spool: Spool, day: Day) -> None:
         """A city whose ledger lies in our own database shows its transactions themselves."""
-        after = ""
-        while found := await self._router.commit(partial(_ledger_slice, day=day, after=after)):
-            after = found[-1][0]
-            await _in_thread(partial(spool.add, BOOKED, [row for _, row in found if row is not None]))
+        for slice_of in (_debits_slice, _credits_slice):
+            after = ""
+            while found := await self._router.commit(partial(slice_of, day=day, after=after)):
+                after = found[-1][0]
+                await _in_thread(partial(spool.add, BOOKED, [row for _, row in found if row is not None]))
+
+    async def _spool_entries(self, spool: Spool, client: CityClient, region: Region, date: str) -> None:
+        """What the city owes the treatment city for a debit is positive; a reversal or a credit takes it back."""
+        after, more = 0, True
+        taken_back: dict[str, int] = {}
+        while more:
+            entries, more = await client.entries(region, date, after)
+            owed = [entry for entry in entries if entry.account.startswith("payable:")]
+            after = entries[-1].number if entries else after
+            rows = [
+                Row(entry.transaction_id, Kind.DEBIT, Standing.MOVED, entry.amount.count, date)
+                for entry in owed
+                if entry.amount.count > 0
+            ]
+            taken_back |= {entry.transaction_id: -entry.amount.count for entry in owed if entry.amount.count < 0}
+            await _in_thread(partial(spool.add, BOOKED, rows))
+        reversed_today = await _in_thread(partial(spool.known, BOOKED, taken_back))
+        await _in_thread(partial(spool.undo, BOOKED, reversed_today))
+        for transaction_id in taken_back.keys() - reversed_today:
+            own = await self._router.commit(partial(book.find_row, transaction_id=transaction_id))
+            if own is not None and own.kind is Kind.DEBIT:
+                continue  # a reversal of an earlier date's debit
+            kind = own.kind if own is not None else Kind.REFUND
+            row = Row(transaction_id, kind, Standing.MOVED, taken_back[transaction_id], date)
+            await _in_thread(partial(spool.add, BOOKED, [row]))
 
     async def _look_closely(
         self, spool: Spool, day: Day, client: CityClient, suspects: Sequence[Difference]
@@ -216,12 +241,12 @@ class Cities:
         """Asks the city about each: its entries of one date do not show what it undid on a later one."""
         confirmed = []
         for suspect in suspects:
-            transaction_id = suspect.transaction_id
-            route = await self._router.commit(partial(route_log.find, transaction_id=transaction_id))
-            told = _for_city(book.as_row(route), with_content=False) if route is not None else None
-            booked = suspect.booked
-            still_open = told is not None and told.standing is Standing.OPEN  # whatever the city says
-            answer = None if still_open else await client.enquire_id(transaction_id, Region(day.name))
+            transaction_id, booked = suspect.transaction_id, suspect.booked
+            own = await self._router.commit(partial(book.find_row, transaction_id=transaction_id))
+            told = _for_city(own, with_content=False) if own is not None else None
+            # A route that is open is open whatever the city says, and what it has credited is never undone.
+            known = (told is not None and told.standing is Standing.OPEN) or Kind.DEBIT not in _kinds(told, booked)
+            answer = None if known else await client.enquire_id(transaction_id, Region(day.name))
             match answer:
                 case Posted() if booked is None or booked.standing is not Standing.MOVED:
                     booked = Row(
@@ -260,41 +285,35 @@ def _for_city(row: Row, *, with_content: bool) -> Row:
     return row._replace(order_no="", order_part="", fingerprint=row.fingerprint if with_content else "")
 
 
-async def _spool_entries(spool: Spool, client: CityClient, region: Region, date: str) -> None:
-    """What the city owes the treatment city for a debit is positive; it is taken back by a negative entry."""
-    after, more = 0, True
-    undone: set[str] = set()
-    while more:
-        entries, more = await client.entries(region, date, after)
-        rows = []
-        for entry in entries:
-            after = entry.number
-            if entry.account.startswith("payable:") and entry.amount.count > 0:
-                rows.append(Row(entry.transaction_id, Kind.DEBIT, Standing.MOVED, entry.amount.count, date))
-            elif entry.account.startswith("payable:"):
-                undone.add(entry.transaction_id)
-        await _in_thread(partial(spool.add, BOOKED, rows))
-    await _in_thread(partial(spool.undo, BOOKED, undone))
+def _kinds(*rows: Row | None) -> set[Kind]:
+    return {row.kind for row in rows if row is not None}
 
 
-_MOVED: Final = frozenset({"POSTED", "CONFIRMED", "CANCELLED"})
-"""States of a debit in a ledger whose money moved; a cancellation is a transaction of its own."""
+_MOVED: Final = frozenset({"POSTED", "CONFIRMED", "CANCELLED", "CREDITED"})
+"""States in a ledger whose money moved. That a debit is cancelled is a transaction of its own."""
 
 
-def _ledger_slice(connection: apsw.Connection, *, day: Day, after: str) -> list[tuple[str, Row | None]]:
-    """The next transactions of all embedded ledgers; a row for those of the day."""
-    sql = """SELECT transaction_id, region, accounting_date, state, amount_fen, fingerprint FROM txn
+def _debits_slice(connection: apsw.Connection, *, day: Day, after: str) -> list[tuple[str, Row | None]]:
+    """The next debits of all embedded ledgers; a row for those of the day."""
+    sql = """SELECT transaction_id, 'DEBIT', region, accounting_date, state, amount_fen, fingerprint FROM txn
               WHERE transaction_id > ? ORDER BY transaction_id LIMIT ?"""
-    found: list[tuple[str, Row | None]] = []
-    for transaction_id, region, date, state, amount_fen, fingerprint in connection.execute(sql, (after, PAGE)):
-        row = None
-        if (region, date) == (day.name, day.accounting_date):
-            standing = Standing.MOVED if state in _MOVED else Standing.NOT_MOVED
-            row = Row(
-                transaction_id, Kind.DEBIT, standing, amount_fen, date, fingerprint=fingerprint.hex(), state=state
-            )
-        found.append((transaction_id, row))
-    return found
+    return [_ledger_row(row, day) for row in connection.execute(sql, (after, PAGE))]
+
+
+def _credits_slice(connection: apsw.Connection, *, day: Day, after: str) -> list[tuple[str, Row | None]]:
+    """The next credits, as `_debits_slice`."""
+    sql = """SELECT transaction_id, kind, region, accounting_date, state, amount_fen, fingerprint FROM credit
+              WHERE transaction_id > ? ORDER BY transaction_id LIMIT ?"""
+    return [_ledger_row(row, day) for row in connection.execute(sql, (after, PAGE))]
+
+
+def _ledger_row(columns: tuple[Any, ...], day: Day) -> tuple[str, Row | None]:
+    transaction_id, kind, region, date, state, amount_fen, fingerprint = columns
+    if (region, date) != (day.name, day.accounting_date):
+        return transaction_id, None
+    standing = Standing.MOVED if state in _MOVED else Standing.NOT_MOVED
+    row = Row(transaction_id, Kind(kind), standing, amount_fen, date, fingerprint=fingerprint.hex(), state=state)
+    return transaction_id, row
 
 
 def _keep(connection: apsw.Connection, result: Result, found: Sequence[Difference]) -> None:

@@ -8,13 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from operator import itemgetter
 from typing import Final
 
 import apsw
 import msgspec
 
+from yikatong.core.credit_router_table import CreditRouteState
 from yikatong.core.reconciliation import Class, Difference, Kind, Row, Standing, Total, Totals
 from yikatong.core.router_table import State
+from yikatong.gateway import credit_log, route_log
+from yikatong.gateway.credit_log import CreditRoute
 from yikatong.gateway.route_log import Route
 
 SCHEMA: Final = """
@@ -117,18 +121,50 @@ def as_row(route: Route) -> Row:
     )
 
 
-_ROUTES_OF: Final = {
-    Party.TERMINAL: "SELECT * FROM route WHERE terminal_id = ? AND accounting_date = ? AND transaction_id > ?"
-    " ORDER BY transaction_id LIMIT ?",
-    Party.CITY: "SELECT * FROM route WHERE home_region = ? AND accounting_date = ? AND transaction_id > ?"
-    " ORDER BY transaction_id LIMIT ?",
+_CREDITS: Final = {
+    CreditRouteState.CREDITED: Standing.MOVED,
+    CreditRouteState.DECLINED: Standing.NOT_MOVED,
+    CreditRouteState.FWD: Standing.OPEN,
 }
 
 
+def credit_row(route: CreditRoute) -> Row:
+    """A credit's route. Its day is the one on which its city has posted it; until then, that of its stamp."""
+    return Row(
+        route.transaction_id,
+        Kind(route.kind),
+        _CREDITS[route.state],
+        route.amount_fen,
+        route.booked_on or route.accounting_date,
+        fingerprint=route.fingerprint.hex(),
+        state=route.state.value,
+    )
+
+
+_OWNER: Final = {Party.TERMINAL: "terminal_id", Party.CITY: "home_region"}
+
+
 def rows_of(connection: apsw.Connection, day: Day, *, after: str, limit: int) -> list[Row]:
-    """The route log's rows of the day, by transaction id."""
-    found = connection.execute(_ROUTES_OF[day.party], (day.name, day.accounting_date, after, limit))
-    return [as_row(Route(row[0], State(row[1]), *row[2:])) for row in found]
+    """The route log's rows of the day, debits and credits, by transaction id."""
+    whose, page = f"{_OWNER[day.party]} = ?1", "transaction_id > ?3 ORDER BY transaction_id LIMIT ?4"
+    values = (day.name, day.accounting_date, after, limit)
+    debits = connection.execute(f"SELECT * FROM route WHERE {whose} AND accounting_date = ?2 AND {page}", values)  # noqa: S608 - ours
+    rows = [as_row(Route(row[0], State(row[1]), *row[2:])) for row in debits]
+    open_ones = "state = 'FWD' AND accounting_date = ?2"
+    for which in ("booked_on = ?2", open_ones):
+        found = connection.execute(f"SELECT * FROM credit_route WHERE {whose} AND {which} AND {page}", values)  # noqa: S608 - ours
+        rows += [credit_row(CreditRoute(row[0], CreditRouteState(row[1]), *row[2:])) for row in found]
+    return sorted(rows, key=itemgetter(0))[:limit]
+
+
+def find_row(connection: apsw.Connection, transaction_id: str, *, terminal_id: str = "") -> Row | None:
+    """The route log's row of a debit or credit, whatever its day; only of that terminal where one is named."""
+    route = route_log.find(connection, transaction_id)
+    credit = credit_log.find(connection, transaction_id) if route is None else None
+    found = route or credit
+    if found is None or terminal_id not in ("", found.terminal_id):
+        return None
+    return as_row(route) if route is not None else credit_row(credit) if credit is not None else None
 
 
 def rows_by_order(connection: apsw.Connection, terminals: Iterable[str], date: str) -> list[Row]:
@@ -190,7 +226,9 @@ def of_date(connection: apsw.Connection, date: str) -> list[Result]:
 
 def due_dates(connection: apsw.Connection, terminal_id: str, *, before: str, limit: int) -> list[str]:
     """Dates before `before` on which the terminal has routes and has not come out equal, oldest first."""
-    next_date = "SELECT min(accounting_date) FROM route WHERE terminal_id = ? AND accounting_date > ?"
+    next_date = """SELECT min(date) FROM (
+        SELECT min(accounting_date) AS date FROM route WHERE terminal_id = ?1 AND accounting_date > ?2
+        UNION ALL SELECT min(booked_on) FROM credit_route WHERE terminal_id = ?1 AND booked_on > ?2)"""
     equal = "SELECT 1 FROM reconciliation WHERE (party, name, accounting_date, outcome) = ('TERMINAL', ?, ?, 'EQUAL')"
     due: list[str] = []
     last = ""

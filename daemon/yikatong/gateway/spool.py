@@ -55,6 +55,11 @@ class Spool:
     def remove(self, side: int, transaction_id: str) -> None:
         self._connection.execute("DELETE FROM side WHERE side = ? AND transaction_id = ?", (side, transaction_id))
 
+    def known(self, side: int, transaction_ids: Iterable[str]) -> set[str]:
+        """Which of these ids the side has."""
+        sql = "SELECT 1 FROM side WHERE side = ? AND transaction_id = ?"
+        return {key for key in transaction_ids if self._connection.execute(sql, (side, key)).fetchone() is not None}
+
     def undo(self, side: int, transaction_ids: Iterable[str]) -> None:
         """The money of these did not move in the end; ids that the side does not have are passed over."""
         sql = "UPDATE side SET standing = ? WHERE side = ? AND transaction_id = ?"

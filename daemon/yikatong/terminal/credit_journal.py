@@ -20,10 +20,11 @@ SCHEMA: Final = """
 CREATE TABLE credit(
     transaction_id TEXT PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, original TEXT NOT NULL, kind TEXT NOT NULL,
     state TEXT NOT NULL, amount_fen INTEGER NOT NULL, open INTEGER NOT NULL, number INTEGER NOT NULL,
-    content BLOB NOT NULL) STRICT, WITHOUT ROWID;
+    accounting_date TEXT NOT NULL, content BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE INDEX credit_of_original ON credit(original);
 CREATE INDEX credit_open ON credit(open) WHERE open;
 CREATE INDEX credit_by_number ON credit(number);
+CREATE INDEX credit_of_date ON credit(accounting_date) WHERE accounting_date <> '';
 CREATE VIEW shown AS
     SELECT transaction_id, 'DEBIT' AS kind, state NOT IN ('APPROVED','DECLINED','REVERSED','ABORTED') AS open, number,
            content FROM txn WHERE NOT self_test
@@ -57,8 +58,9 @@ class CreditJournal:
             content = msgspec.json.encode(row)
             number = append(connection, self._vault.mac, row.transaction_id, content)
             connection.execute(
-                "INSERT INTO credit VALUES(?,?,?,?,?,?,?,?,?) ON CONFLICT(transaction_id) DO UPDATE SET"
-                " state=excluded.state, open=excluded.open, content=excluded.content",
+                "INSERT INTO credit VALUES(?,?,?,?,?,?,?,?,?,?) ON CONFLICT(transaction_id) DO UPDATE SET"
+                " state=excluded.state, open=excluded.open, accounting_date=excluded.accounting_date,"
+                " content=excluded.content",
                 (
                     row.transaction_id,
                     row.request_id,
@@ -68,6 +70,7 @@ class CreditJournal:
                     row.amount_fen,
                     row.state not in DECIDED,
                     number,
+                    row.accounting_date,
                     content,
                 ),
             )
@@ -89,6 +92,10 @@ class CreditJournal:
     async def open_rows(self) -> Sequence[Credit]:
         """What is not decided yet, oldest first."""
         return await self._many("open ORDER BY number")
+
+    async def of_date(self, accounting_date: str) -> Sequence[Credit]:
+        """The credits that were posted on an accounting date; far fewer than its debits."""
+        return await self._many("accounting_date=? AND accounting_date<>'' ORDER BY transaction_id", accounting_date)
 
     async def given_back(self, originals: Iterable[str]) -> dict[str, int]:
         """How much of each debit is credited, or is being credited, in fen; debits without credits are left out."""
@@ -133,11 +140,15 @@ def compare(connection: apsw.Connection, latest: Mapping[str, int]) -> int:
     Raises YikatongError JOURNAL_UNAVAILABLE.
     """
     seen = 0
-    query = "SELECT transaction_id, content, request_id, original, kind, state, amount_fen, open FROM credit"
+    fields = "request_id, original, kind, state, amount_fen, open, accounting_date"
+    query = f"SELECT transaction_id, content, {fields} FROM credit"  # noqa: S608 - the names above
     for transaction_id, content, *columns in connection.execute(query):
         seen += 1
         row = _CREDIT.decode(content)
-        keys = [row.request_id, row.original, row.kind.value, row.state.value, row.amount_fen, row.state not in DECIDED]
+        keys = [
+            *(row.request_id, row.original, row.kind.value, row.state.value, row.amount_fen),
+            *(row.state not in DECIDED, row.accounting_date),
+        ]
         if latest.get(transaction_id) != hash(content) or columns != keys:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "a credit's row differs from its last event")
     return seen

@@ -54,9 +54,12 @@ _SLICE: Final = 500
 _OF_DATE: Final = (
     "accounting_date=? AND accounting_date<>'' AND NOT self_test AND transaction_id>? ORDER BY transaction_id LIMIT ?"
 )
-_NEXT_DATE: Final = (
-    "SELECT min(accounting_date) FROM txn WHERE accounting_date>? AND accounting_date<? AND accounting_date<>''"
-)
+_NEXT_DATE: Final = """
+SELECT min(date) FROM (
+    SELECT min(accounting_date) AS date FROM txn
+     WHERE accounting_date>?1 AND accounting_date<?2 AND accounting_date<>'' AND NOT self_test
+    UNION ALL
+    SELECT min(accounting_date) FROM credit WHERE accounting_date>?1 AND accounting_date<?2 AND accounting_date<>'')"""
 
 _ROW = msgspec.json.Decoder(Transaction)
 _BILL = msgspec.json.Decoder(Bill)

@@ -20,7 +20,9 @@ from yikatong.terminal.vault import Vault
 SLICE: Final = 2000
 
 _ROW: Final = msgspec.json.Decoder(Transaction)
-_ROWS: Final = "SELECT transaction_id, content, request_id, order_no, order_part, state, self_test, open FROM txn"
+_ROWS: Final = (
+    "SELECT transaction_id, content, request_id, order_no, order_part, state, self_test, open, accounting_date FROM txn"
+)
 
 
 class Proof:
@@ -89,4 +91,5 @@ class Proof:
             row.state.value,
             row.self_test,
             row.needs_work,
+            row.accounting_date,
         ]

@@ -16,6 +16,8 @@ from typing import Final
 
 import structlog
 
+from yikatong.core.credit import Credit
+from yikatong.core.credit_table import CreditState
 from yikatong.core.reasons import YikatongError
 from yikatong.core.reconciliation import (
     Difference,
@@ -48,6 +50,12 @@ _STANDINGS: Final = {
     State.APPROVED: Standing.MOVED,
     **dict.fromkeys((State.DECLINED, State.REVERSED, State.ABORTED, State.PREPARED), Standing.NOT_MOVED),
     **dict.fromkeys((State.SENT, State.HELD, State.REVERSING, State.ACCEPTED, State.MANUAL), Standing.OPEN),
+}
+_CREDITS: Final = {
+    CreditState.APPROVED: Standing.MOVED,
+    CreditState.DECLINED: Standing.NOT_MOVED,
+    CreditState.SENT: Standing.OPEN,
+    CreditState.ACCEPTED: Standing.OPEN,
 }
 
 
@@ -138,7 +146,9 @@ class Reconciliation:
     async def _own(self, date: str) -> tuple[Totals, dict[str, Row], int]:
         """Totals of the date; its rows, and those of whatever date that are open; how many these are."""
         rows = [as_row(row) for row in await self._journal.of_date(date)]
+        rows += [_for_gateway(row) for row in await self._journal.credits.of_date(date)]
         unresolved = [as_row(row) for row in await self._journal.unresolved() if not row.self_test]
+        unresolved += [_for_gateway(row) for row in await self._journal.credits.open_rows()]
         still_open = [row for row in unresolved if row.standing is Standing.OPEN]
         return add_up(rows), {row.transaction_id: row for row in (*rows, *still_open)}, len(still_open)
 
@@ -146,9 +156,10 @@ class Reconciliation:
         """What the terminal has of each transaction that does not fit; what it has under no date is looked up."""
         for row in booked:
             if row.transaction_id not in told and row.standing is not Standing.NOT_MOVED:
-                own = await self._journal.by_id(row.transaction_id)
-                if own is not None:
-                    told[row.transaction_id] = as_row(own)
+                if (debit := await self._journal.by_id(row.transaction_id)) is not None:
+                    told[row.transaction_id] = as_row(debit)
+                elif (credit := await self._journal.credits.by_id(row.transaction_id)) is not None:
+                    told[row.transaction_id] = _for_gateway(credit)
         found = differences(sorted(told.values(), key=_by_id), sorted(booked, key=_by_id))
         unmatched = {difference.transaction_id: difference.told for difference in found}
         if len(unmatched) > _UNMATCHED_MAX:
@@ -165,7 +176,7 @@ class Reconciliation:
             difference=difference.found.value,
             severity=treatment.severity,
         )
-        if treatment.automatic:
+        if difference.repairable:
             await self._runner.ask_again(TransactionId(difference.transaction_id))
 
     # --- with the HIS ---------------------------------------------------------------------------------------------
@@ -176,7 +187,9 @@ class Reconciliation:
         `told` None: no details were sent. Raises ValueError where `told` has an id twice.
         """
         journal = {str(row.transaction_id): row for row in await self._journal.of_date(date)}
-        own = [as_row(row)._replace(fingerprint="") for row in journal.values()]
+        credited = {str(row.transaction_id): row for row in await self._journal.credits.of_date(date)}
+        own = [as_row(row) for row in journal.values()] + [credit_row(row) for row in credited.values()]
+        own = [row._replace(fingerprint="") for row in own]
         totals = add_up(own)
         if told is None:
             return totals, []
@@ -187,6 +200,8 @@ class Reconciliation:
                 seen = as_row(known)._replace(fingerprint="")
                 held = known.state is State.HELD and row.standing is Standing.MOVED  # booked, the confirmation is due
                 booked[row.transaction_id] = seen._replace(standing=Standing.MOVED) if held else seen
+            elif known is None and (credit := await self._journal.credits.by_id(row.transaction_id)) is not None:
+                booked[row.transaction_id] = credit_row(credit)._replace(fingerprint="")
         mine = sorted(booked.values(), key=_by_id)
         by_order = sorted(own, key=lambda row: (row.order_no, row.order_part))
         return totals, [*differences(sorted(told, key=_by_id), mine), *duplicates(by_order)]
@@ -206,6 +221,27 @@ def as_row(row: Transaction) -> Row:
         row.state.value,
         row.created_at,
     )
+
+
+def credit_row(row: Credit) -> Row:
+    """A credit of the journal; its order is the original's."""
+    return Row(
+        row.transaction_id,
+        Kind(row.kind.value),
+        _CREDITS[row.state],
+        row.amount_fen,
+        row.accounting_date,
+        row.order_no,
+        row.order_part,
+        row.fingerprint,
+        row.state.value,
+        row.created_at,
+    )
+
+
+def _for_gateway(row: Credit) -> Row:
+    """The gateway knows a credit's original, not its order; the fingerprint is over both."""
+    return credit_row(row)._replace(order_no="", order_part="")
 
 
 def _by_id(row: Row) -> str:
