@@ -288,10 +288,8 @@ class Credits:
 
         async def send() -> CreditAnswer:
             nonlocal confirmed
-            if not confirmed:  # the ledger credits confirmed debits only, and ours may still be telling it so
+            if not confirmed:  # the ledger waits with a credit for that, and the runner may still be telling it so
                 confirmed = not isinstance(await self._link.confirm(order.original), Undecided)
-                if not confirmed:
-                    return Undecided()
             live.attempts += 1
             return await self._link.credit(order, attempt=live.attempts)
 
