@@ -1,6 +1,6 @@
 """Power fails at any operation of the disk: what was acknowledged is there, what was not is whole or absent.
 
-`YIKATONG_POWER_LOSS_SEEDS=A..B` chooses the work (250 disks a seed and subject; 400 seeds make 200,000 disks).
+`YIKATONG_POWER_LOSS_SEEDS=A..B` chooses the work (250 disks a seed and subject: 200 seeds make 100,000).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.support.losing_power import IMAGES_OF_A_WORK, JournalSubject, LedgerS
 from yikatong.runtime import store
 from yikatong.simulators.power_loss import Disk
 
-FIRST, LAST = (int(number) for number in os.environ.get("YIKATONG_POWER_LOSS_SEEDS", "0..24").split(".."))
+FIRST, LAST = (int(number) for number in os.environ.get("YIKATONG_POWER_LOSS_SEEDS", "0..40").split(".."))
 
 
 @pytest.mark.timeout(0 if LAST - FIRST > 50 else 120)

@@ -266,7 +266,7 @@ def _survivors(pending: tuple[T, ...], dice: random.Random) -> list[T]:
     """None, all, the first so many, or any: in the order in which they were made."""
     if not pending:
         return []
-    manner = dice.randrange(8)
+    manner = dice.randrange(10)
     if manner < 2:
         return list(pending) if manner else []
     if manner < 4:
