@@ -252,6 +252,8 @@ async def test_a_caller_whose_time_is_up_hears_pending_and_it_goes_on(world: Wor
     credit = await world.refund(debit.transaction_id, request_id="r", patience_s=0.05)
     assert credit.state is CreditState.SENT
     assert [row.transaction_id for row in world.credits.open_rows()] == [credit.transaction_id]
+    assert world.credits.attempts(credit.transaction_id) >= 1
+    assert world.credits.attempts(debit.transaction_id) == 0
     gate.left = 0
     assert (await world.settled(credit.transaction_id)).state is CreditState.APPROVED
     assert (await world.refund(debit.transaction_id, request_id="r")).state is CreditState.APPROVED

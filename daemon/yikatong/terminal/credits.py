@@ -130,6 +130,11 @@ class Credits:
         """Credits that are not decided, oldest first."""
         return [live.row for live in self._live.values()]
 
+    def attempts(self, transaction_id: TransactionId) -> int:
+        """How often an open credit has been sent, as far as this process knows."""
+        live = self._live.get(transaction_id)
+        return 0 if live is None else live.attempts
+
     async def close(self) -> None:
         """Stops working; what is open is taken up by the next start."""
         tasks = [live.task for live in self._live.values() if live.task is not None]

@@ -12,8 +12,10 @@ import grpc
 from yikatong.api.diagnostics.v1 import diagnostics_pb2 as api
 from yikatong.api.diagnostics.v1 import diagnostics_pb2_grpc
 from yikatong.core.card import ReaderState
+from yikatong.core.credit import Credit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.selftest import Report, SelfTestStep
+from yikatong.core.transaction import Transaction
 from yikatong.runtime.edge import Context
 from yikatong.terminal import health
 from yikatong.terminal.probes import Severity
@@ -95,16 +97,17 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         return api.ListSelfTestReportsResponse(reports=[_report(report) for report in found])
 
     async def ListUnresolved(self, request: api.ListUnresolvedRequest, context: Context) -> api.ListUnresolvedResponse:
-        runner = self._terminal.runner
+        runner, credited = self._terminal.runner, self._terminal.credits
         answer = api.ListUnresolvedResponse()
-        for row in runner.open_rows():
+        rows: list[Transaction | Credit] = [*runner.open_rows(), *credited.open_rows()]
+        for row in rows:
             answer.transactions.add(
                 transaction_id=row.transaction_id,
                 order_no=row.order_no,
                 state=row.state.value,
                 amount_fen=row.amount_fen,
                 age_ms=health.age_ms(row, self._terminal.clock),
-                attempts=runner.attempts(row.transaction_id),
+                attempts=(credited if isinstance(row, Credit) else runner).attempts(row.transaction_id),
             )
         return answer
 

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.credit import Credit
 from yikatong.core.reasons import YikatongError
 from yikatong.core.selftest import Report
 from yikatong.core.transaction import Transaction
@@ -73,7 +74,7 @@ async def check(terminal: Terminal) -> Health:
     )
 
 
-def age_ms(row: Transaction, clock: Clock) -> int:
+def age_ms(row: Transaction | Credit, clock: Clock) -> int:
     """By the boot clock where it is the same boot, else by the wall clock; never negative."""
     if row.boot_id == clock.boot_id:
         return clock.boot_ms() - row.created_boot_ms
