@@ -165,12 +165,20 @@ class Province:
     def pid(self, name: str) -> int:
         return self._processes[name].pid
 
+    def serves(self, name: str) -> bool:
+        if name.startswith("daemon"):
+            return self._daemon_is_ready(name)
+        return (self.folder / f"{name}.port").exists()
+
     def ended(self, name: str) -> int | None:
         """A process's exit status, None while it lives."""
         return self._processes[name].poll()
 
-    def start(self, name: str, *, until_it_serves: bool = True) -> None:
-        """Starts a process (again), and waits until it serves. A terminal serves once it has signed in."""
+    def start(self, name: str, *, until_it_serves: bool = True, under: Sequence[str] = ()) -> None:
+        """Starts a process (again), and waits until it serves. A terminal serves once it has signed in.
+
+        `under`: a command that is given the program's command line, and becomes it.
+        """
         role = name.partition("-")[0]
         commands = {
             "gateway": ["-m", "yikatong.cli.main", "gateway"],
@@ -182,7 +190,7 @@ class Province:
             (self.folder / f"{name}.port").unlink(missing_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [sys.executable, *commands[role], "--config", str(self.folder / f"{name}.toml")],
+                [*under, sys.executable, *commands[role], "--config", str(self.folder / f"{name}.toml")],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -390,14 +398,8 @@ class Province:
 
     def _wait_for(self, name: str) -> None:
         """Until the process serves; raises with the end of its log where it does not."""
-
-        def serves() -> bool:
-            if name.startswith("daemon"):
-                return self._daemon_is_ready(name)
-            return (self.folder / f"{name}.port").exists()
-
         deadline = time.monotonic() + _STARTED_WITHIN_S
-        while not serves():
+        while not self.serves(name):
             if self._processes[name].poll() is not None or time.monotonic() > deadline:
                 log = (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
                 raise YikatongError(Reason.INTERNAL, f"the {name} did not start: {log[-1500:]}")
