@@ -449,17 +449,24 @@ async def _until_equal(
 async def test_operations_are_for_operators_and_the_books_prove_themselves(province: World) -> None:
     async with province.gateway() as port:
         link = await province.signed_in(port)
-        await link.debit(order(NEAR_PERSON), attempt=1, ttl_ms=TTL)
+        first, second = order(NEAR_PERSON), order(FAR_PERSON)
+        for debit in (first, second):
+            await link.debit(debit, attempt=1, ttl_ms=TTL)
         stub = ReconciliationServiceStub(province.channel(port).channel)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.ListDifferences(operations.ListDifferencesRequest())
         assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert (await command("ops", "audit", "--lang", "en", *operator(province, port)))[0] == 0
-    change(province.folder / "gateway" / "gateway.db", ("UPDATE account SET balance_fen = balance_fen + 1", ()))
+    change(
+        province.folder / "gateway" / "gateway.db",
+        ("UPDATE account SET balance_fen = balance_fen + 1", ()),
+        ("UPDATE route SET order_no = ? WHERE transaction_id = ?", (first.order_no, second.transaction_id)),
+    )
     async with province.gateway() as port:
         status, out, _ = await command("ops", "audit", "--lang", "en", *operator(province, port))
         assert status == 1
-        assert "✗ I1" in out
+        assert "✗ I1  personal:" in out
+        assert f"✗ I5  {min(first.transaction_id, second.transaction_id)}" in out
     status, _, error = await command("ops", "audit", "--lang", "en", *operator(province, port))
     assert status == 2
     assert "GATEWAY_UNREACHABLE" in error

@@ -97,6 +97,12 @@ _PROOFS: Final = (
         """SELECT original FROM credit_route c LEFT JOIN route r ON r.transaction_id = c.original
             WHERE c.state = 'CREDITED' GROUP BY original HAVING sum(c.amount_fen) > max(r.amount_fen)""",
     ),
+    (
+        "I5",
+        "an order was debited more than once",
+        """SELECT min(transaction_id) FROM route WHERE state IN ('POSTED', 'CONFIRMED') AND order_no <> ''
+            GROUP BY institution, order_no, order_part HAVING count(*) > 1""",
+    ),
 )
 
 
