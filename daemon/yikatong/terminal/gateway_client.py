@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
@@ -69,9 +69,12 @@ class MoneyLink:
     """A DebitLink and CreditLink over GatewayService, or over SelfTestService, which speaks the same methods."""
 
     def __init__(
-        self, stub: gateway_pb2_grpc.GatewayServiceAsyncStub | gateway_pb2_grpc.SelfTestServiceAsyncStub
+        self,
+        stub: gateway_pb2_grpc.GatewayServiceAsyncStub | gateway_pb2_grpc.SelfTestServiceAsyncStub,
+        may_reverse: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._stub = stub
+        """`may_reverse` is asked before each reversal; until it says so, none leaves."""
+        self._stub, self._may_reverse = stub, may_reverse
 
     async def account(self, payer: Payer, home_region: Region | None) -> Account:
         """Raises LinkDown, and YikatongError where the gateway says why there is no account."""
@@ -97,6 +100,8 @@ class MoneyLink:
         return fitting(order, wire.debit_answer_from_wire(order.transaction_id, answer.answer))
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        if not self._may_reverse():
+            raise LinkDown("no reversal before the sign-in is answered")
         request = gateway_pb2.ReverseRequest(reversal=wire.reversal_to_wire(order, cause))
         answer = await _learn(self._stub.Reverse(request, timeout=_CALL_S))
         try:
@@ -228,8 +233,8 @@ async def _learn(call: Awaitable[Answer]) -> Answer:
         raise LinkDown(reason) from error
 
 
-def money_link(gateway: GatewayChannel) -> MoneyLink:
-    return MoneyLink(gateway_pb2_grpc.GatewayServiceStub(gateway.channel))
+def money_link(gateway: GatewayChannel, may_reverse: Callable[[], bool] = lambda: True) -> MoneyLink:
+    return MoneyLink(gateway_pb2_grpc.GatewayServiceStub(gateway.channel), may_reverse)
 
 
 def self_test_link(gateway: GatewayChannel) -> MoneyLink:

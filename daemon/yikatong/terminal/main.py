@@ -120,8 +120,8 @@ async def _assemble(
         keypad = _pin_entry(config)
         if keypad is not None:
             stack.push_async_callback(keypad.close)
-        hub, link = Hub(), money_link(gateway)
         session = Session(config.terminal_id, version("yikatong"), gateway, journal, clock)
+        hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
         timeout_ms = config.pin_keypad.timeout_ms if config.pin_keypad else 0
         desk = Desk(reader, SocialSecurityCard(), clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits)

@@ -19,6 +19,7 @@ from yikatong.terminal.journal import Journal
 _log = structlog.get_logger(__name__)
 _PAUSES_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _FINAL: Final = frozenset({Reason.TERMINAL_SUPERSEDED})
+_DISMISSED: Final = frozenset({Reason.TERMINAL_UNKNOWN, Reason.INSTITUTION_UNKNOWN})
 
 
 class Session:
@@ -63,6 +64,16 @@ class Session:
     def fence(self) -> None:
         """Another machine holds this identity: no debit and no reversal from here any more."""
         self.fenced = True
+
+    @property
+    def may_reverse(self) -> bool:
+        """Whether the gateway has said who we are, and not that another machine is this terminal.
+
+        A copy of a journal would else undo what the true terminal has told as approved. Not to be registered any more
+        is no hindrance: reversals pass for a terminal that may not debit.
+        """
+        dismissed = self.refusal is not None and self.refusal.reason in _DISMISSED
+        return not self.fenced and (self.granted is not None or dismissed)
 
     @property
     def reachable(self) -> bool:
