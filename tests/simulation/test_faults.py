@@ -7,13 +7,18 @@ plays any.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
+from click.testing import CliRunner
 
 from tests.simulation.mutants import MUTANTS, Mutant
+from yikatong.cli.main import main
+from yikatong.core import terminal_table
+from yikatong.core.reasons import Reason
 from yikatong.simulation.faults import run
 
 SEEDS = int(os.environ.get("YIKATONG_SEEDS", "2400"))
@@ -77,7 +82,10 @@ def test_a_seed_repeats_exactly() -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_rule_is_found(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant.apply(monkeypatch)
-    assert any(run(seed, rates=mutant.rates).broken for seed in range(mutant.within))
+    broken = next(filter(None, (run(seed, rates=mutant.rates).broken for seed in range(mutant.within))), [])
+    assert broken, "survived"
+    slips = [line for line in broken if re.search("AttributeError|TypeError|NameError", line)]
+    assert slips == [], "the variant does not fit the code any more"
 
 
 def test_a_bad_day_breaks_nothing_that_is_whole() -> None:
@@ -85,3 +93,19 @@ def test_a_bad_day_breaks_nothing_that_is_whole() -> None:
     for rates in {mutant.rates for mutant in MUTANTS}:
         for seed in range(12):
             assert run(seed, rates=rates).broken == [], (seed, rates)
+
+
+def test_the_command_tells_what_was_played() -> None:
+    played = CliRunner().invoke(main, ["simulate", "faults", "--seeds", "7", "--lang", "en"])
+    assert played.exit_code == 0, played.output
+    assert "1 seeds, 0 of them broke an invariant" in played.output
+    assert run(7).digest in played.output
+
+
+def test_the_command_tells_how_a_failure_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = terminal_table._declined(Reason.NO_ANSWER_IN_TIME)
+    monkeypatch.setitem(terminal_table._TABLE, (terminal_table.State.SENT, terminal_table.TimeUp), lambda _: step)
+    seed = next(seed for seed in range(200) if run(seed).broken)
+    played = CliRunner().invoke(main, ["simulate", "faults", "--seeds", f"{seed}..{seed}", "--lang", "en"])
+    assert played.exit_code == 1
+    assert repeat(seed) in played.output
