@@ -116,7 +116,7 @@ def test_modules_stay_one_room() -> None:
 
 _SPEAKS_GRPC = re.compile(r"^\s*(?:from|import) (?:grpc|google\.protobuf|google\.rpc|yikatong\.api)\b", re.MULTILINE)
 # Besides the services, their clients and the wiring: what keeps an order in its wire form, sealed.
-_EDGES = re.compile(r"(^|/)(rpc|\w+_rpc|\w+_client|main|edge|wire|tls|city|sealing)\.py$|/cli/|/simulation/")
+_EDGES = re.compile(r"(^|/)(rpc|\w+_rpc|\w+_client|main|edge|wire(_\w+)?|tls|city|sealing)\.py$|/cli/|/simulation/")
 
 
 def test_only_the_edges_speak_protobuf_and_grpc() -> None:

@@ -18,7 +18,7 @@ from yikatong.core.transaction import Transaction
 from yikatong.gateway.config import TerminalConfig
 from yikatong.runtime.leg import TERMINAL_PATIENCE
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.runner import Limits
+from yikatong.terminal.live import Limits
 
 NEAR_PERSON = 2
 HASTY = Limits(TERMINAL_PATIENCE, lambda attempt: 0.05)

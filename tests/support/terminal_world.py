@@ -23,7 +23,7 @@ from yikatong.runtime.tls import Identity
 from yikatong.simulators.reader import SimulatedReader
 from yikatong.terminal import main as terminal_main
 from yikatong.terminal.config import DaemonConfig, Gateway, Hotlines, Reader, Sockets
-from yikatong.terminal.runner import Limits
+from yikatong.terminal.live import Limits
 from yikatong.terminal.terminal import Terminal
 
 

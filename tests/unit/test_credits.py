@@ -34,7 +34,8 @@ from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.runner import Limits, Runner
+from yikatong.terminal.live import Limits
+from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 
 GRANTED = Granted(1, datetime.now(UTC), "P99000200001", "测试药店", "990002", "1", "2", "2026-01-02")

@@ -31,7 +31,8 @@ from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub, Stage
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.runner import Limits, Runner, ask_later
+from yikatong.terminal.live import Limits, ask_later
+from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 
 IDENTITY = CardIdentity(

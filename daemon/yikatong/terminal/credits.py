@@ -36,7 +36,8 @@ from yikatong.runtime.leg import CreditLink, insist
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.runner import DEFAULT_LIMITS, Limits, Runner, uuid7
+from yikatong.terminal.live import DEFAULT_LIMITS, Limits, uuid7
+from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 
 _log = structlog.get_logger(__name__)

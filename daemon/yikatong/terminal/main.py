@@ -36,8 +36,9 @@ from yikatong.terminal.gateway_client import (
     self_test_link,
 )
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.live import DEFAULT_LIMITS, Limits
 from yikatong.terminal.reconciliation import Reconciliation
-from yikatong.terminal.runner import DEFAULT_LIMITS, Limits, Runner
+from yikatong.terminal.runner import Runner
 from yikatong.terminal.selftest import SelfTest
 from yikatong.terminal.selftest_path import Bench
 from yikatong.terminal.session import Session

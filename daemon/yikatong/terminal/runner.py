@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -43,71 +42,19 @@ from yikatong.core.terminal_table import (
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Institution, Region, TerminalId, TransactionId
 from yikatong.runtime.clock import Clock
-from yikatong.runtime.leg import TERMINAL_PATIENCE, Backoff, DebitLink, Patience, ask, insist, terminal_backoff
+from yikatong.runtime.leg import DebitLink, ask, insist
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Hub, Stage, StageReached
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, uuid7
 from yikatong.terminal.session import Session
 
 _log = structlog.get_logger(__name__)
 
 _REVERSAL_CALL_S: Final = 20.0
-_GRACE_S: Final = 3.0
 UNRESOLVED_MAX: Final = 20
 _WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
-
-
-def uuid7(clock: Clock) -> str:
-    """UUID version 7 (RFC 9562): milliseconds, then randomness; sorts by time, unique without asking anybody."""
-    millis = int(clock.now().timestamp() * 1000) & (2**48 - 1)
-    random = uuid.uuid4().int
-    value = (millis << 80) | (0x7 << 76) | ((random >> 64 & 0xFFF) << 64) | (0b10 << 62) | (random & (2**62 - 1))
-    return str(uuid.UUID(int=value))
-
-
-@dataclass(eq=False)
-class Live:
-    """A transaction that is being worked on. `changed` is set and replaced at every change of `row`."""
-
-    row: Transaction
-    bill: Bill
-    order: DebitOrder | None = None
-    refused: YikatongError | None = None
-    waiters: int = 0
-    attempts: int = 0
-    asked_later: int = 0
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    nudge: asyncio.Event = field(default_factory=asyncio.Event)
-    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-
-    @property
-    def told(self) -> bool:
-        """Whether a caller can be given its answer now."""
-        return self.refused is not None or verdict(self.row.state).told is not Told.PENDING
-
-
-def ask_later(asked: int) -> float:
-    """Seconds before a promised reversal is asked about for the n-th time (n from 1): 30, 60, 120, 240, for ever.
-
-    The gateway itself insists every 20 s: so the row is final within five minutes after its city is back, however long
-    that was away.
-    """
-    return min(30.0 * 2.0 ** min(asked - 1, 8), 240.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Patience of a debit, and how long a caller that is told PENDING may still hope for REVERSED."""
-
-    patience: Patience = TERMINAL_PATIENCE
-    backoff: Backoff = terminal_backoff
-    grace_s: float = _GRACE_S
-    ask_later: Backoff = ask_later
-
-
-DEFAULT_LIMITS: Final = Limits()
 
 
 class Runner:

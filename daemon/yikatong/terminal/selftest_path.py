@@ -20,7 +20,8 @@ from yikatong.core.values import Fen, Institution, Region, RequestId, TerminalId
 from yikatong.runtime.leg import DebitLink, Patience
 from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Happening, Hub
-from yikatong.terminal.runner import Limits, Runner
+from yikatong.terminal.live import Limits
+from yikatong.terminal.runner import Runner
 from yikatong.terminal.terminal import Terminal
 
 CONFIRMED_FEN: Final = 3
