@@ -47,6 +47,7 @@ _HELD_MS = 2_000
 _ACKNOWLEDGED_S = 0.3
 """What the terminal still has to do once the gateway has its confirmation; nothing says when that is over."""
 _STARTS_WITHIN_S = 20.0
+_LETS_GO_WITHIN_S = 5.0
 _OUTCOME_WITHIN_S = 120.0
 
 
@@ -102,7 +103,15 @@ class Tracer:
     def end(self) -> str:
         """Lets the process go; returns the log."""
         assert self._strace.stderr is not None
-        self._strace.send_signal(signal.SIGINT)
+        # Told to let go of a process that is just dying, strace may wait for ever: so first it is given time to see it
+        # dead, and at last it is killed, which lets go of everything.
+        dying = "+++ " in self._log.read_text(encoding="utf-8", errors="replace")
+        for how in (None, signal.SIGINT, signal.SIGKILL) if dying else (signal.SIGINT, signal.SIGKILL):
+            if how is not None:
+                self._strace.send_signal(how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._strace.wait(_LETS_GO_WITHIN_S)
+                break
         self._strace.wait()
         self._strace.stderr.close()
         assert " attached" in self._said, self._said
