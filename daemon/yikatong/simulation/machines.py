@@ -298,7 +298,7 @@ class TerminalMachine(Machine):
         journal = Journal(self.path, partial(self.open_store, life))
         await journal.prove()
         gateway = GatewayChannel(_channel(self._to_gateway))
-        hub, link = Hub(), money_link(gateway)
+        hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
         session = Session(self.name, "simulated", gateway, journal, clock)
         desk = cast("Desk", self.desk)
         runner = Runner(journal, link, session, desk, hub, clock, leave=partial(self._leave, life), new_id=self._new_id)
