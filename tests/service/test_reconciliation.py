@@ -47,6 +47,7 @@ from yikatong.runtime.clock import SystemClock, accounting_date
 from yikatong.terminal.gateway_client import MoneyLink
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.reconciliation import Outcome
+from yikatong.terminal.reconciliation_rpc import FOR_HIS
 
 FAR_PERSON, NEAR_PERSON = 1, 2
 TTL = 30_000
@@ -533,6 +534,9 @@ async def test_a_his_sends_totals_then_details_and_pages_through_the_differences
                 ),
             )
             assert not page.equal
+            for difference in page.differences:
+                told = FOR_HIS[Class(f"R{difference.difference_class}")]
+                assert (difference.message, difference.next_step) == (told[0], told[2])
             assert len(page.differences) <= 2
             found += [(d.transaction_id, f"R{d.difference_class}") for d in page.differences]
             token = page.next_page_token

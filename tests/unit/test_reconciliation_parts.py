@@ -36,6 +36,7 @@ from yikatong.runtime import wire_reconciliation as wire
 from yikatong.runtime.clock import SystemClock, accounting_date
 from yikatong.terminal import journal as journal_module
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.reconciliation_rpc import FOR_HIS
 
 DATE = "2026-03-31"
 AT = "2026-04-01T00:00:00+00:00"
@@ -74,6 +75,15 @@ def test_totals_survive_the_wire_and_nothing_counts_as_nothing() -> None:
 def test_differences_survive_the_wire(found: Class, rows: tuple[Row | None, ...]) -> None:
     made = Difference(found, row(1).transaction_id, rows, "other")
     assert wire.difference_from_wire(wire.difference_to_wire(made)) == made
+
+
+def test_a_his_is_told_what_each_class_means() -> None:
+    assert set(FOR_HIS) == set(Class)
+    for zh, en, next_zh, next_en in FOR_HIS.values():
+        assert zh.endswith("。")
+        assert next_zh.endswith("。")
+        assert en.endswith(".")
+        assert next_en.endswith(".")
 
 
 # --- the spool --------------------------------------------------------------------------------------------------

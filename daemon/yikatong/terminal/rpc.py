@@ -223,7 +223,9 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         )
 
     async def Reconcile(self, request: api.ReconcileRequest, context: Context) -> api.ReconcileResponse:
-        return await reconciliation_rpc.reconcile(self._terminal.reconciliation, request)
+        return await reconciliation_rpc.reconcile(
+            self._terminal.reconciliation, request, english=wants_english(context)
+        )
 
 
 def add_to(server: grpc.aio.Server, terminal: Terminal) -> None:

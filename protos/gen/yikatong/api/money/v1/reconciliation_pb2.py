@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*yikatong/api/money/v1/reconciliation.proto\x12\x15yikatong.api.money.v1\x1a\x1b\x62uf/validate/validate.proto\"\xa7\x03\n\x06Record\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12>\n\x04kind\x18\x02 \x01(\x0e\x32&.yikatong.api.money.v1.TransactionKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\x08standing\x18\x03 \x01(\x0e\x32\x1f.yikatong.api.money.v1.StandingB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\namount_fen\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12?\n\x0f\x61\x63\x63ounting_date\x18\x05 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$\x12&\n\x08order_no\x18\x06 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12(\n\norder_part\x18\x07 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,16}$\x12\x1c\n\x0b\x66ingerprint\x18\x08 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12\x16\n\x05state\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x16\n\x05since\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18(\"\x82\x01\n\tKindTotal\x12@\n\x04kind\x18\x01 \x01(\x0e\x32&.yikatong.api.money.v1.TransactionKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\namount_fen\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"c\n\tDayTotals\x12\x39\n\x05kinds\x18\x01 \x03(\x0b\x32 .yikatong.api.money.v1.KindTotalB\x08\xbaH\x05\x92\x01\x02\x10\x03\x12\x1b\n\nhash_total\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \"\xe0\x01\n\nDifference\x12@\n\x10\x64ifference_class\x18\x01 \x01(\x0e\x32&.yikatong.api.money.v1.DifferenceClass\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12+\n\x04told\x18\x03 \x01(\x0b\x32\x1d.yikatong.api.money.v1.Record\x12-\n\x06\x62ooked\x18\x04 \x01(\x0b\x32\x1d.yikatong.api.money.v1.Record\x12\x1c\n\x14other_transaction_id\x18\x05 \x01(\t*\x8f\x01\n\x0fTransactionKind\x12 \n\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRANSACTION_KIND_DEBIT\x10\x01\x12!\n\x1dTRANSACTION_KIND_CANCELLATION\x10\x02\x12\x1b\n\x17TRANSACTION_KIND_REFUND\x10\x03*y\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTANDING_MOVED\x10\x01\x12\x16\n\x12STANDING_NOT_MOVED\x10\x02\x12\x11\n\rSTANDING_OPEN\x10\x03\x12\x14\n\x10STANDING_UNKNOWN\x10\x04*\x90\x02\n\x0f\x44ifferenceClass\x12 \n\x1c\x44IFFERENCE_CLASS_UNSPECIFIED\x10\x00\x12\"\n\x1e\x44IFFERENCE_CLASS_MERCHANT_LOSS\x10\x01\x12\"\n\x1e\x44IFFERENCE_CLASS_CUSTOMER_LOSS\x10\x02\x12&\n\"DIFFERENCE_CLASS_UNKNOWN_TO_TELLER\x10\x03\x12$\n DIFFERENCE_CLASS_CONTENT_DIFFERS\x10\x04\x12\x1f\n\x1b\x44IFFERENCE_CLASS_STILL_OPEN\x10\x05\x12$\n DIFFERENCE_CLASS_DUPLICATE_ORDER\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*yikatong/api/money/v1/reconciliation.proto\x12\x15yikatong.api.money.v1\x1a\x1b\x62uf/validate/validate.proto\"\xa7\x03\n\x06Record\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12>\n\x04kind\x18\x02 \x01(\x0e\x32&.yikatong.api.money.v1.TransactionKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\x08standing\x18\x03 \x01(\x0e\x32\x1f.yikatong.api.money.v1.StandingB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1b\n\namount_fen\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12?\n\x0f\x61\x63\x63ounting_date\x18\x05 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$\x12&\n\x08order_no\x18\x06 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,64}$\x12(\n\norder_part\x18\x07 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[!-~]{0,16}$\x12\x1c\n\x0b\x66ingerprint\x18\x08 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12\x16\n\x05state\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18 \x12\x16\n\x05since\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18(\"\x82\x01\n\tKindTotal\x12@\n\x04kind\x18\x01 \x01(\x0e\x32&.yikatong.api.money.v1.TransactionKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x05\x63ount\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\namount_fen\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"c\n\tDayTotals\x12\x39\n\x05kinds\x18\x01 \x03(\x0b\x32 .yikatong.api.money.v1.KindTotalB\x08\xbaH\x05\x92\x01\x02\x10\x03\x12\x1b\n\nhash_total\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \"\x84\x02\n\nDifference\x12@\n\x10\x64ifference_class\x18\x01 \x01(\x0e\x32&.yikatong.api.money.v1.DifferenceClass\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12+\n\x04told\x18\x03 \x01(\x0b\x32\x1d.yikatong.api.money.v1.Record\x12-\n\x06\x62ooked\x18\x04 \x01(\x0b\x32\x1d.yikatong.api.money.v1.Record\x12\x1c\n\x14other_transaction_id\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x11\n\tnext_step\x18\x07 \x01(\t*\x8f\x01\n\x0fTransactionKind\x12 \n\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16TRANSACTION_KIND_DEBIT\x10\x01\x12!\n\x1dTRANSACTION_KIND_CANCELLATION\x10\x02\x12\x1b\n\x17TRANSACTION_KIND_REFUND\x10\x03*y\n\x08Standing\x12\x18\n\x14STANDING_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTANDING_MOVED\x10\x01\x12\x16\n\x12STANDING_NOT_MOVED\x10\x02\x12\x11\n\rSTANDING_OPEN\x10\x03\x12\x14\n\x10STANDING_UNKNOWN\x10\x04*\x90\x02\n\x0f\x44ifferenceClass\x12 \n\x1c\x44IFFERENCE_CLASS_UNSPECIFIED\x10\x00\x12\"\n\x1e\x44IFFERENCE_CLASS_MERCHANT_LOSS\x10\x01\x12\"\n\x1e\x44IFFERENCE_CLASS_CUSTOMER_LOSS\x10\x02\x12&\n\"DIFFERENCE_CLASS_UNKNOWN_TO_TELLER\x10\x03\x12$\n DIFFERENCE_CLASS_CONTENT_DIFFERS\x10\x04\x12\x1f\n\x1b\x44IFFERENCE_CLASS_STILL_OPEN\x10\x05\x12$\n DIFFERENCE_CLASS_DUPLICATE_ORDER\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,12 +62,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DAYTOTALS'].fields_by_name['kinds']._serialized_options = b'\272H\005\222\001\002\020\003'
   _globals['_DAYTOTALS'].fields_by_name['hash_total']._loaded_options = None
   _globals['_DAYTOTALS'].fields_by_name['hash_total']._serialized_options = b'\272H\004z\002\030 '
-  _globals['_TRANSACTIONKIND']._serialized_start=986
-  _globals['_TRANSACTIONKIND']._serialized_end=1129
-  _globals['_STANDING']._serialized_start=1131
-  _globals['_STANDING']._serialized_end=1252
-  _globals['_DIFFERENCECLASS']._serialized_start=1255
-  _globals['_DIFFERENCECLASS']._serialized_end=1527
+  _globals['_TRANSACTIONKIND']._serialized_start=1022
+  _globals['_TRANSACTIONKIND']._serialized_end=1165
+  _globals['_STANDING']._serialized_start=1167
+  _globals['_STANDING']._serialized_end=1288
+  _globals['_DIFFERENCECLASS']._serialized_start=1291
+  _globals['_DIFFERENCECLASS']._serialized_end=1563
   _globals['_RECORD']._serialized_start=99
   _globals['_RECORD']._serialized_end=522
   _globals['_KINDTOTAL']._serialized_start=525
@@ -75,5 +75,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DAYTOTALS']._serialized_start=657
   _globals['_DAYTOTALS']._serialized_end=756
   _globals['_DIFFERENCE']._serialized_start=759
-  _globals['_DIFFERENCE']._serialized_end=983
+  _globals['_DIFFERENCE']._serialized_end=1019
 # @@protoc_insertion_point(module_scope)

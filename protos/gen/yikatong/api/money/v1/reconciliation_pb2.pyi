@@ -215,10 +215,15 @@ class Difference(google.protobuf.message.Message):
     TOLD_FIELD_NUMBER: builtins.int
     BOOKED_FIELD_NUMBER: builtins.int
     OTHER_TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    NEXT_STEP_FIELD_NUMBER: builtins.int
     difference_class: Global___DifferenceClass.ValueType
     transaction_id: builtins.str
     other_transaction_id: builtins.str
     """The first debit of the order, of a duplicate."""
+    message: builtins.str
+    """Towards a HIS: what it means and what to do, in the caller's language (accept-language; zh-CN)."""
+    next_step: builtins.str
     @property
     def told(self) -> Global___Record:
         """What the side has that is nearer to the person; unset where it has nothing."""
@@ -235,8 +240,10 @@ class Difference(google.protobuf.message.Message):
         told: Global___Record | None = ...,
         booked: Global___Record | None = ...,
         other_transaction_id: builtins.str = ...,
+        message: builtins.str = ...,
+        next_step: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["booked", b"booked", "told", b"told"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["booked", b"booked", "difference_class", b"difference_class", "other_transaction_id", b"other_transaction_id", "told", b"told", "transaction_id", b"transaction_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["booked", b"booked", "difference_class", b"difference_class", "message", b"message", "next_step", b"next_step", "other_transaction_id", b"other_transaction_id", "told", b"told", "transaction_id", b"transaction_id"]) -> None: ...
 
 Global___Difference: typing_extensions.TypeAlias = Difference
