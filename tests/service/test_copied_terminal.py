@@ -13,6 +13,7 @@ from tests.gateway_world import OTHER_TERMINAL, PHARMACY, World, order, world
 from tests.support.rows import row
 from tests.support.terminal_world import configuration, daemon
 from yikatong.core.orders import Confirmed, DebitOrder, Posted
+from yikatong.core.reasons import Reason
 from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
 from yikatong.gateway.config import TerminalConfig
@@ -69,6 +70,15 @@ async def test_an_old_copy_does_not_reverse_what_the_true_terminal_has_told_as_a
                     await asyncio.sleep(0.01)
             assert isinstance(await link.enquire(debit), Posted)
         assert await link.confirm(debit) == Confirmed()
+
+
+async def test_a_fenced_terminal_neither_debits_nor_reverses(province: World) -> None:
+    async with province.gateway() as port, daemon(province, port) as running:
+        session, told = running.terminal.session, []
+        for change in (lambda: None, session.fence):
+            change()
+            told.append((session.may_reverse, running.terminal.not_ready()))
+        assert told == [(True, None), (False, Reason.TERMINAL_SUPERSEDED)]
 
 
 async def test_a_terminal_that_is_no_longer_registered_still_reverses(province: World) -> None:

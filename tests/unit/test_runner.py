@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -32,7 +33,7 @@ from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub, Stage
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import Limits, ask_later
-from yikatong.terminal.runner import Runner
+from yikatong.terminal.runner import UNRESOLVED_MAX, Runner
 from yikatong.terminal.session import Session
 
 IDENTITY = CardIdentity(
@@ -273,12 +274,15 @@ async def test_an_answer_that_does_not_fit_is_reversed(world: World, answer: Any
 
 
 async def test_a_fenced_terminal_neither_debits_nor_reverses(world: World) -> None:
+    fenced = list[bool]()
+    world.session.fence = lambda: fenced.append(True)
     world.far_end.decide = lambda order: Fenced()
     with pytest.raises(YikatongError) as caught:
         await world.debit(request())
     assert caught.value.reason is Reason.TERMINAL_SUPERSEDED
     assert caught.value.facts["outcome"] == "PENDING"
     assert world.left == [Reason.TERMINAL_SUPERSEDED]
+    assert fenced
     assert "reverse" not in world.far_end.calls
 
 
@@ -332,6 +336,33 @@ async def test_a_caller_whose_deadline_is_near_is_told_what_it_will_become(world
     world.far_end.line = Lost("reverse", times=10_000)
     told = await world.debit(request(), patience_s=0.05)
     assert (told.state, told.why) == (State.REVERSING, Reason.CANCELLED_BY_CALLER)
+
+
+async def test_one_of_two_callers_that_leaves_takes_nothing_from_the_other(world: World) -> None:
+    world.far_end.gate = asyncio.Event()
+    asked = request()
+    patient = asyncio.create_task(world.debit(asked))
+    await until(lambda: bool(world.far_end.calls))
+    hasty = await world.debit(asked, patience_s=0.01)
+    assert hasty.state is State.SENT, "open, and nothing is decided yet"
+    world.far_end.gate.set()
+    assert (await patient).state is State.APPROVED
+
+
+async def test_a_link_that_goes_down_while_the_card_is_read_refuses(world: World) -> None:
+    answers = iter([GRANTED])
+
+    def require() -> Granted:
+        for granted in answers:
+            return granted
+        raise YikatongError(Reason.GATEWAY_UNREACHABLE)
+
+    world.session.require = require
+    with pytest.raises(YikatongError) as caught:
+        await world.debit(request())
+    assert caught.value.reason is Reason.GATEWAY_UNREACHABLE
+    assert world.desk.visits == 1
+    assert (await world.journal.head()).number == 0
 
 
 async def test_a_card_that_fails_refuses_before_anything_is_written(world: World) -> None:
@@ -436,6 +467,56 @@ async def test_a_restart_never_sends_a_debit_again(world: World, tmp_path: Path)
         assert "debit" not in world.far_end.calls
     caller.cancel()
     assert world.far_end.balance_fen == 100_000
+
+
+async def _left_behind(world: World, state: State, **changes: Any) -> Transaction:
+    """A row that an earlier run has left in the journal."""
+    made = replace(request(), transaction_id=TransactionId(str(uuid.uuid4())), state=state)
+    kept = replace(
+        made,
+        institution=GRANTED.institution,
+        treatment_region=GRANTED.treatment_region,
+        payer_sealed=world.journal.vault.seal(PAYER, transaction_id=made.transaction_id),
+        created_boot_ms=SystemClock().boot_ms(),
+        boot_id=SystemClock().boot_id,
+    )
+    return await world.journal.record(replace(kept, **changes))
+
+
+@pytest.mark.parametrize(("changes", "first"), [({}, "enquire"), ({"boot_id": "another"}, "reverse")])
+async def test_only_a_young_debit_of_this_boot_is_asked_about(
+    world: World, changes: dict[str, str], first: str
+) -> None:
+    left = await _left_behind(world, State.SENT, **changes)
+    await world.runner.recover()
+    assert (await world.settled(left)).state is State.REVERSED
+    assert world.far_end.calls[0] == first
+
+
+async def test_too_many_open_debits_stop_new_ones(world: World) -> None:
+    world.far_end.line = Lost("reverse", times=10_000)
+    for _ in range(UNRESOLVED_MAX + 1):
+        await _left_behind(world, State.REVERSING)
+    assert await world.runner.recover() == UNRESOLVED_MAX + 1
+    with pytest.raises(YikatongError) as caught:
+        await world.debit(request())
+    assert (caught.value.reason, world.desk.visits) == (Reason.TOO_MANY_UNRESOLVED, 0)
+
+
+async def test_promised_reversals_stop_nobody(world: World) -> None:
+    world.far_end.line = Lost("reverse", times=10_000)
+    for _ in range(UNRESOLVED_MAX + 1):
+        await _left_behind(world, State.ACCEPTED)
+    await world.runner.recover()
+    assert (await world.debit(request())).state is State.APPROVED
+
+
+async def test_a_self_tests_rows_are_not_the_customers(world: World) -> None:
+    left = await _left_behind(world, State.REVERSING, self_test=True)
+    assert await world.runner.recover() == 0
+    kept = await world.journal.by_id(left.transaction_id)
+    assert kept == left
+    assert world.far_end.calls == []
 
 
 async def test_a_held_debit_survives_a_restart(world: World, tmp_path: Path) -> None:
