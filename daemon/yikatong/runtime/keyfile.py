@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import os
 import secrets
@@ -63,22 +64,29 @@ class Seal:
 def load_or_create(path: Path) -> bytes:
     """The 32 bytes in `path`, made at the first call; readable by the owner alone. Raises YikatongError."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+        if not path.exists():
+            _create(path)
         key = path.read_bytes()
-        if len(key) != _LENGTH:
-            raise YikatongError(Reason.STORE_UNAVAILABLE, "the store's key file is damaged", file=path.name) from None
-        return key
     except OSError as error:
-        raise YikatongError(Reason.STORE_UNAVAILABLE, "the store's key can't be made", file=path.name) from error
-    key = secrets.token_bytes(_LENGTH)
+        raise YikatongError(Reason.STORE_UNAVAILABLE, "the store's key can't be used", file=path.name) from error
+    if len(key) != _LENGTH:
+        raise YikatongError(Reason.STORE_UNAVAILABLE, "the store's key file is damaged", file=path.name)
+    return key
+
+
+def _create(path: Path) -> None:
+    """The key has its name only once it is on the disk: a loss of power leaves a whole key, or none."""
+    beside = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
+        file.write(secrets.token_bytes(_LENGTH))
         file.flush()
         os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):  # another process was quicker: its key is the key
+        os.link(beside, path)
+    beside.unlink()
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return key
