@@ -165,7 +165,7 @@ def _judge_refused(heard: Sequence[Heard], books: Books, judgement: Judgement) -
     """Who was told "not moved" and never asked again may take cash.
 
     A request that was refused before anything was sent may be sent again. So money may have moved for it only through
-    another call, which was not over when that answer was given its beginning.
+    another call, which was not over yet when the refused one began.
     """
     paid = {row.request_id: row for row in books.journal.values() if books.taken_fen(row.transaction_id)}
     calls: dict[str, list[Heard]] = defaultdict(list)
