@@ -127,6 +127,7 @@ def reconcile(rows: int) -> None:
         click.echo(
             f"  {output.choose('合计', 'total'):32} {measured.total_s:9.2f} s  ({measured.rows_per_s:,.0f} rows/s)"
         )
+        click.echo(f"  {output.choose('其中处理器时间', 'of which processor'):32} {measured.processor_s:9.2f} s")
         click.echo(f"  {output.choose('内存峰值', 'peak RSS'):32} {measured.peak_rss_mib:9.1f} MiB")
         for name, planted in measured.planted.items():
             click.echo(f"  {name:32} {measured.found[name]:6} / {planted}")
