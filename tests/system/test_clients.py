@@ -151,4 +151,4 @@ def test_the_demo_shows_what_it_promises(tmp_path: Path, language: str) -> None:
     assert "✗" not in ran.stdout
     assert "PENDING → REVERSED" in ran.stdout
     assert "-36.50, +36.50" in ran.stdout
-    assert ("没有人需要猜" if language == "zh" else "nobody has to guess") in ran.stdout
+    assert ("谁都不用猜" if language == "zh" else "nobody has to guess") in ran.stdout

@@ -34,6 +34,14 @@ EXIT_NOT_ASKED: Final = 2
 EXIT_PENDING: Final = 3
 
 _CONNECT_S: Final = 2.0
+_MONEY: Final = {
+    Moved.NOT_MOVED.value: ("没有动钱。", "No money moved."),
+    Moved.MOVED.value: ("钱已扣。", "The money has moved."),
+    Moved.PENDING.value: (
+        "结果未定：用同一请求号再问，不要重复收费。",
+        "The outcome is open: ask again with the same request id; do not charge again.",
+    ),
+}
 
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -156,10 +164,13 @@ def metadata() -> tuple[tuple[str, str], ...]:
     return (("accept-language", output.choose("zh-CN", "en")),)
 
 
-def run(work: Coroutine[Any, Any, Result], at: Place | None = None, *, money: bool = False) -> Result:
+def run(
+    work: Coroutine[Any, Any, Result], at: Place | None = None, *, money: bool = False, asked_before: bool = False
+) -> Result:
     """Runs `work`; a failure is told to the person (JSON with `--json`) and ends the command with its exit status.
 
-    `money`: the work may have moved some, so that silence means "still open", never "failed".
+    `money`: the work may have moved some, so that silence means "still open", never "failed". `asked_before`: its
+    request id may have been used, so that even a daemon that is not there says nothing about the money.
     """
     import grpc.aio
 
@@ -168,7 +179,10 @@ def run(work: Coroutine[Any, Any, Result], at: Place | None = None, *, money: bo
     except (YikatongError, grpc.aio.AioRpcError) as error:
         if output.wants_debug():
             raise
-        sys.exit(tell(error if isinstance(error, YikatongError) else failure_of(error, money=money), at))
+        told = error if isinstance(error, YikatongError) else failure_of(error, money=money)
+        if asked_before and told.reason is Reason.DAEMON_UNREACHABLE:
+            told.facts["outcome"] = Moved.PENDING.value
+        sys.exit(tell(told, at))
 
 
 def failure_of(error: grpc.aio.AioRpcError, *, money: bool = False) -> YikatongError:
@@ -210,6 +224,9 @@ def tell(error: YikatongError, at: Place | None = None) -> int:
         console.print(f"✗ {sentence} [{error.reason.value}]", style="bold red")
         if error.detail:
             console.print(f"  {error.detail}", style="dim")
+        if field := error.facts.get("field"):
+            console.print(f"  {output.choose('字段', 'field')}: {field}")
+        console.print(f"  {output.choose(*_MONEY[outcome])}")
         if transaction_id := error.facts.get("transaction_id"):
             console.print(f"  {output.choose('交易号', 'transaction')}: {transaction_id}")
         console.print(f"  {output.choose('下一步', 'next')}: {next_step}")

@@ -42,7 +42,7 @@ _HIS_PATIENCE_S: Final = 5.0
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="保留文件的目录 / folder to keep the files in"
 )
 def demo(in_process: bool, keep: Path | None) -> None:
-    """两座城市之间的一笔真实扣款 / A real debit between two cities: card, daemon, gateway, ledgers."""
+    """两座模拟城市之间的一笔扣款 / A debit between two simulated cities: card, daemon, gateway, ledgers."""
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yikatong-")))
         folder.mkdir(parents=True, exist_ok=True)
@@ -194,7 +194,7 @@ async def _show_lost_answer(his: TerminalServiceAsyncStub, province: Province, a
     shown = ", ".join(f"{'+' if amount > 0 else ''}{Fen(amount)}" for amount in entries)
     _line(f"威海个人账户分录：{shown}", f"entries of the personal account in Weihai: {shown}")
     books = await _books(province)
-    _line(f"净额为零 {_tick(books == after)}　没有人需要猜", f"net zero {_tick(books == after)}: nobody has to guess")
+    _line(f"净额为零 {_tick(books == after)}　谁都不用猜", f"net zero {_tick(books == after)}: nobody has to guess")
     assert final.state == api.TRANSACTION_STATE_REVERSED
     assert sum(entries) == 0
     assert entries

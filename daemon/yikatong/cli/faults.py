@@ -23,7 +23,10 @@ class Seeds(click.ParamType[range]):
         found = re.fullmatch(r"([0-9]{1,9})(?:\.\.([0-9]{1,9}))?", str(value))
         if found is None:
             self.fail("应为 A..B / looks like 0..999", param, ctx)
-        return range(int(found[1]), int(found[2] or found[1]) + 1)
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            self.fail("范围为空 / the range is empty", param, ctx)
+        return range(first, last + 1)
 
 
 @click.command()

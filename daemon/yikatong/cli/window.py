@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceAsyncStub
 
 _WAIT_S = 60.0
+_AMOUNT_FEN_MAX = 100_000_000
 _APPROVED = api.TRANSACTION_STATE_APPROVED
 _PENDING = api.TRANSACTION_STATE_PENDING
 
@@ -98,7 +99,7 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
             key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
             return await stub.GetReceipt(key, metadata=client.metadata())
 
-    _end(client.run(work(), at, money=True))
+    _end(client.run(work(), at, money=True, asked_before=bool(request_id)))
 
 
 @click.command()
@@ -114,7 +115,7 @@ def cancel(config: Path | None, transaction: str, request_id: str) -> None:
     Exit status: 0 credited, 1 not credited, 3 still being settled.
     """
     request = api.CancelTransactionRequest(transaction_id=transaction, request_id=request_id or str(uuid.uuid4()))
-    _credit(config, request)
+    _credit(config, request, asked_before=bool(request_id))
 
 
 @click.command()
@@ -133,7 +134,7 @@ def refund(config: Path | None, transaction: str, amount: str, request_id: str) 
     request = api.RefundTransactionRequest(
         transaction_id=transaction, request_id=request_id or str(uuid.uuid4()), amount_fen=_amount_fen(amount)
     )
-    _credit(config, request)
+    _credit(config, request, asked_before=bool(request_id))
 
 
 @click.command()
@@ -197,12 +198,18 @@ def _stub(channel: grpc.aio.Channel) -> TerminalServiceAsyncStub:
 
 def _amount_fen(amount: str) -> int:
     try:
-        return Fen.from_yuan(amount).count
+        amount_fen = Fen.from_yuan(amount).count
     except ValueError as error:
         raise click.BadParameter("金额格式如 36.50 / an amount looks like 36.50", param_hint="AMOUNT") from error
+    if not 0 < amount_fen <= _AMOUNT_FEN_MAX:
+        limit = f"金额应大于 0，至多 {Fen(_AMOUNT_FEN_MAX)} 元 / more than 0, at most {Fen(_AMOUNT_FEN_MAX)} yuan"
+        raise click.BadParameter(limit, param_hint="AMOUNT")
+    return amount_fen
 
 
-def _credit(config: Path | None, request: api.CancelTransactionRequest | api.RefundTransactionRequest) -> None:
+def _credit(
+    config: Path | None, request: api.CancelTransactionRequest | api.RefundTransactionRequest, *, asked_before: bool
+) -> None:
     """Gives back, prints the receipt, and ends the command."""
     at = client.found_place(config)
     if not output.wants_json():
@@ -219,7 +226,7 @@ def _credit(config: Path | None, request: api.CancelTransactionRequest | api.Ref
             key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
             return await stub.GetReceipt(key, metadata=client.metadata())
 
-    _end(client.run(work(), at, money=True))
+    _end(client.run(work(), at, money=True, asked_before=asked_before))
 
 
 def _end(answer: api.GetReceiptResponse) -> NoReturn:

@@ -8,7 +8,7 @@ from yikatong.core.credit import Credit
 from yikatong.core.credit_table import credit_verdict
 from yikatong.core.credits import CreditKind
 from yikatong.core.reasons import MEANING
-from yikatong.core.receipt import Issuer, Line
+from yikatong.core.receipt import Issuer, Line, china_time
 from yikatong.core.terminal_table import Told
 from yikatong.core.values import Fen
 
@@ -20,10 +20,14 @@ _RESULTS: Final = {
 }
 
 
+_NOTHING: Final = ("未退回证明", "No money was given back")
+
+
 def credit_receipt(row: Credit, issuer: Issuer) -> tuple[Line, ...]:
     """The receipt of `row` as data, with the debit that it takes back and what is left of that."""
     told = credit_verdict(row.state).told
-    title, result = _TITLES[row.kind], _RESULTS[told]
+    title = _NOTHING if told is Told.DECLINED else _TITLES[row.kind]
+    result = _RESULTS[told]
     lines = [
         Line("", "", f"{title[0]} / {title[1]}"),
         Line("机构", "Institution", issuer.institution_name or row.institution),
@@ -31,17 +35,18 @@ def credit_receipt(row: Credit, issuer: Issuer) -> tuple[Line, ...]:
         Line("单据号", "Order", row.order_no + (f" ({row.order_part})" if row.order_part else "")),
         Line("交易号", "Transaction", row.transaction_id),
         Line("原交易号", "Original", row.original),
-        Line("时间", "Time (UTC)", row.created_at[:19].replace("T", " ")),
+        Line("北京时间", "Time (UTC+8)", china_time(row.created_at)),
         Line("卡号", "Card", row.card_number_masked),
         Line("姓名", "Name", row.cardholder_masked),
         Line("参保地", "Home city", f"{row.home_city_zh} {row.home_city_en} ({row.home_region})"),
         Line("原扣款", "Debit", f"{Fen(row.original_amount_fen)} 元"),
-        Line("退回金额", "Amount", f"{row.amount} 元"),
+        Line(*(("退回金额", "Given back") if told is Told.APPROVED else ("申请金额", "Requested")), f"{row.amount} 元"),
         Line("结果", "Result", f"{result[0]} / {result[1]}"),
     ]
     if row.why is not None:
         meaning = MEANING[row.why]
         lines += [Line("原因", "Reason", row.reason), Line("", "", meaning.zh), Line("", "", meaning.en)]
+        lines += [Line("", "", meaning.next_zh), Line("", "", meaning.next_en)]
     if told is Told.APPROVED:
         lines.append(Line("尚可退", "Still refundable", f"{Fen(row.refundable_fen)} 元"))
         if row.balance_fen is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from yikatong.core.bill import Bill, Fund
@@ -14,6 +15,7 @@ from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen
 
 WIDTH: Final = 48
+_CHINA: Final = timezone(timedelta(hours=8))
 
 _PURPOSES: Final = {
     Purpose.PHARMACY_PURCHASE: ("药店购药", "Pharmacy purchase"),
@@ -99,7 +101,7 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
         Line("终端", "Terminal", issuer.terminal_id),
         Line("单据号", "Order", row.order_no + (f" ({row.order_part})" if row.order_part else "")),
         Line("交易号", "Transaction", row.transaction_id),
-        Line("时间", "Time (UTC)", row.created_at[:19].replace("T", " ")),
+        Line("北京时间", "Time (UTC+8)", china_time(row.created_at)),
         Line("类别", "Purpose", " / ".join(_PURPOSES[row.purpose])),
         Line("卡号", "Card", row.card_number_masked),
         Line("姓名", "Name", row.cardholder_masked),
@@ -109,8 +111,8 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
     for item in bill.items:
         lines += [
             Line("", "", f"{item.name} × {_quantity(item.quantity_milli)}  {Fen(item.amount_fen)}"),
-            Line("", "", f"  国家码 National {item.national_code or '—'}"),
-            Line("", "", f"  地方码 Local    {item.local_code or '—'}"),
+            Line("", "", f"  国家医保编码 National {item.national_code or '—'}"),
+            Line("", "", f"  地方编码 Local {item.local_code or '—'}"),
         ]
     if bill.total_fen:
         lines.append(Line("总金额", "Bill total", f"{Fen(bill.total_fen)} 元"))
@@ -118,14 +120,15 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
         fund = Fund[share.fund].value
         lines.append(Line(fund[0], fund[1], f"{Fen(share.amount_fen)} 元"))
     result = _RESULTS[told.told]
-    lines.append(Line("个人账户扣款", "Personal account", f"{row.amount} 元"))
+    moved = told.told is Told.APPROVED
+    label = ("个人账户扣款", "Personal account") if moved else ("申请金额", "Requested")
+    lines.append(Line(*label, f"{row.amount} 元"))
     lines.append(Line("结果", "Result", f"{result[0]} / {result[1]}"))
     if (said := explanation(told, row.why)) is not None:
         if row.reason:
             lines.append(Line("原因", "Reason", row.reason))
         lines += [Line("", "", said.zh), Line("", "", said.en)]
-        if told.told is Told.PENDING:
-            lines += [Line("", "", said.next_zh), Line("", "", said.next_en)]
+        lines += [Line("", "", said.next_zh), Line("", "", said.next_en)]
     if told.told is Told.APPROVED:
         if row.balance_fen is not None:
             lines.append(Line("账户余额", "Balance", f"{Fen(row.balance_fen)} 元"))
@@ -155,6 +158,11 @@ def as_text(lines: tuple[Line, ...]) -> str:
 
 def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def china_time(moment: str) -> str:
+    """An ISO 8601 moment as the window's clock shows it: China has one time, eight hours ahead of UTC."""
+    return datetime.fromisoformat(moment).astimezone(_CHINA).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
 def _quantity(milli: int) -> str:
