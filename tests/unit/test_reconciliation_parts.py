@@ -95,7 +95,11 @@ def test_a_spool_sorts_and_keeps_sides_apart() -> None:
         spool.add(0, [row(2, order_no="a", order_part="1")])
         spool.add(1, [row(9)])
         assert [r.transaction_id[-1] for r in spool.rows(0)] == ["1", "2", "3"]
-        assert [r.transaction_id[-1] for r in spool.by_order(0)] == ["3", "2", "1"]
+        assert list(spool.repeated_orders(0)) == []
+        spool.add(
+            0, [row(4, order_no="b"), row(5, order_no="a", order_part="1"), row(6, order_no=""), row(7, order_no="")]
+        )
+        assert [r.transaction_id[-1] for r in spool.repeated_orders(0)] == ["2", "5", "1", "4"]
         assert list(spool.rows(1)) == [row(9)]
         assert spool.known(0, [row(3).transaction_id, row(9).transaction_id]) == {row(3).transaction_id}
 

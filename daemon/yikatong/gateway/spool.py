@@ -71,9 +71,15 @@ class Spool:
         """The side's rows by transaction id."""
         return self._read("side = ? ORDER BY transaction_id", side)
 
-    def by_order(self, side: int) -> Iterator[Row]:
-        """The side's rows by order and part."""
-        return self._read("side = ? ORDER BY order_no, order_part", side)
+    def repeated_orders(self, side: int) -> Iterator[Row]:
+        """The side's rows whose order comes more than once, by order and part."""
+        return self._read(
+            """side = ?1 AND (order_no, order_part) IN (
+                SELECT order_no, order_part FROM side WHERE side = ?1 AND order_no <> ''
+                 GROUP BY order_no, order_part HAVING count(*) > 1)
+               ORDER BY order_no, order_part""",
+            side,
+        )
 
     def _read(self, where: str, side: int) -> Iterator[Row]:
         query = f"SELECT {_FIELDS} FROM side WHERE {where}"  # noqa: S608 - this class's own constants
