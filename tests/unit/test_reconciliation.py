@@ -148,6 +148,16 @@ def test_only_one_repair_is_automatic_and_the_worst_class_is_the_merchants_loss(
     assert TREATMENT[Class.MERCHANT_LOSS].alarm
 
 
+def test_a_debit_is_repaired_and_a_credit_never() -> None:
+    (debit,) = differences([row(1, NOT_MOVED)], [row(1)])
+    (credit,) = differences([row(1, NOT_MOVED, kind=Kind.REFUND)], [row(1, kind=Kind.REFUND)])
+    assert debit.found is credit.found is Class.CUSTOMER_LOSS
+    assert debit.repairable
+    assert not credit.repairable, "reversing it would debit again"
+    assert not Difference(Class.CUSTOMER_LOSS, "x", (None, row(1))).repairable
+    assert not Difference(Class.MERCHANT_LOSS, "x", (row(1), row(1))).repairable
+
+
 def test_three_sides_are_each_compared_with_the_book() -> None:
     lost_in_between = list(differences([row(1)], [], [row(1)]))
     assert [(d.found, d.rows) for d in lost_in_between] == [(Class.UNKNOWN_TO_TELLER, (row(1), None, row(1)))]
