@@ -1,9 +1,9 @@
 """The gateway's router table: state of a route row × event → what to write, what to send, what to reply, what is next.
 
 Pure, and plain data. The router records `Step.next` durably (G1 to G4 of the design) before it carries out
-`Step.effect` or replies. The home city's ledger is the authority; rows are there for speed, routing and audit, and may be
-lost without harm, but for REV and REJECTED: a reversal from a forgotten row can undo what was approved later, and a
-forgotten refusal can be followed by a posting. What is not listed raises IllegalEvent.
+`Step.effect` or replies. The home city's ledger is the authority; rows are there for speed, routing and audit, and may
+be lost without harm, but for REV and REJECTED: a reversal from a forgotten row can undo what was approved later, and
+a forgotten refusal can be followed by a posting. What is not listed raises IllegalEvent.
 
 Where it says more than the design's table, and why:
 
