@@ -82,7 +82,7 @@ async def test_gateway_down(province: World) -> None:
         status, ill = await doctor(terminal.file)
         assert status == 2
         assert reasons(ill)["gateway"] == "GATEWAY_UNREACHABLE"
-        assert f"localhost:{port}" in ill["gateway"]["finding"]
+        assert f"127.0.0.1:{port}" in ill["gateway"]["finding"]
         status, out, _ = await command("selftest", "--json", "-c", str(terminal.file))
         assert status == 1
         assert not json.loads(out)["passed"]

@@ -53,7 +53,7 @@ def configuration(folder: Path, port: int, identity: Identity, **changes: Any) -
     """Of terminal-1, in development, with everything under `folder`."""
     config = DaemonConfig(
         terminal_id=TERMINAL,
-        gateway=Gateway(f"localhost:{port}", str(identity.authority), str(identity.certificate), str(identity.key)),
+        gateway=Gateway(f"127.0.0.1:{port}", str(identity.authority), str(identity.certificate), str(identity.key)),
         reader=Reader(kind="simulated"),
         sockets=Sockets(str(folder / "his.sock"), str(folder / "tech.sock")),
         hotlines=Hotlines("12393", "0531-7654321"),
