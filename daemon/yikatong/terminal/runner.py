@@ -7,16 +7,16 @@ move of the table durable before its effects leave. A caller only waits; what is
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Final
 
 import structlog
 
 from yikatong.core.bill import Bill
-from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned
+from yikatong.core.orders import DebitOrder, Declined, Posted, Reversed, Tombstoned
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.terminal_table import (
     FINAL,
@@ -24,7 +24,6 @@ from yikatong.core.terminal_table import (
     CallerLeft,
     CommitFailed,
     ConfirmAnswered,
-    ConfirmTimeUp,
     Effect,
     Event,
     GaveUp,
@@ -34,7 +33,6 @@ from yikatong.core.terminal_table import (
     ReversalAnswered,
     State,
     Step,
-    TimeUp,
     Told,
     step,
     verdict,
@@ -42,8 +40,9 @@ from yikatong.core.terminal_table import (
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Institution, Region, TerminalId, TransactionId
 from yikatong.runtime.clock import Clock
-from yikatong.runtime.leg import DebitLink, ask, insist
+from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import StoreFailed
+from yikatong.terminal.calls import Calls
 from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Hub, Stage, StageReached
 from yikatong.terminal.journal import Journal
@@ -52,7 +51,6 @@ from yikatong.terminal.session import Session
 
 _log = structlog.get_logger(__name__)
 
-_REVERSAL_CALL_S: Final = 20.0
 UNRESOLVED_MAX: Final = 20
 _WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
 
@@ -74,7 +72,7 @@ class Runner:
         self_test: bool = False,
         new_id: Callable[[Clock], str] = uuid7,
     ) -> None:
-        self._journal, self._link, self._session, self._desk = journal, link, session, desk
+        self._journal, self._session, self._desk, self._calls = journal, session, desk, Calls(link, clock, limits)
         self._hub, self._clock, self._leave, self._limits, self._self_test = hub, clock, leave, limits, self_test
         self._new_id = new_id
         self._live: dict[TransactionId, Live] = {}
@@ -101,7 +99,7 @@ class Runner:
                 if other is not None and other.state not in _WITHOUT_MONEY:
                     raise _order_taken(self.snapshot(other))
                 live = self._begin(request, bill)
-                self._spawn(live, "prepare", self._prepare(live, wait_ms))
+                self._spawn(live, "prepare", partial(self._prepare, wait_ms=wait_ms))
         return await self._wait(live, patience_s)
 
     async def confirm(self, transaction_id: TransactionId) -> Transaction:
@@ -135,9 +133,9 @@ class Runner:
         Returns once the reversal is acknowledged, or after a moment. Raises LinkDown, TRANSACTION_NOT_FOUND.
         """
         found = await self._find(transaction_id)
-        answer = await self._link.enquire(_order(found))
+        answered = await self._calls.enquiry(found)
         live = self._live.setdefault(transaction_id, found)
-        await self._happen(live, Answered(answer))
+        await self._happen(live, answered)
         if (reversal := live.tasks.get("reverse")) is not None:
             await asyncio.wait({reversal}, timeout=self._limits.grace_s)
 
@@ -174,6 +172,23 @@ class Runner:
         live = self._live.get(transaction_id)
         return 0 if live is None else live.attempts
 
+    def order_of(self, row: Transaction) -> DebitOrder:
+        """The debit of a row as it travels, its payer unsealed."""
+        return DebitOrder(
+            row.transaction_id,
+            Institution(row.institution),
+            TerminalId(self._session.terminal_id),
+            Region(row.treatment_region),
+            row.request_id,
+            row.order_no,
+            row.order_part,
+            row.amount,
+            row.purpose,
+            self._journal.vault.unseal(row.payer_sealed, transaction_id=row.transaction_id),
+            row.epoch,
+            row.sequence,
+        )
+
     @property
     def at_the_desk(self) -> bool:
         """Whether a debit is at the card or the PIN now: nobody else should touch the reader."""
@@ -201,7 +216,7 @@ class Runner:
         self._live[row.transaction_id] = live
         return live
 
-    async def _prepare(self, live: Live, wait_ms: int) -> None:
+    async def _prepare(self, live: Live, wait_ms: int) -> Go | GaveUp:
         """Everything that can be refused before money is asked for, then the card, then go."""
         try:
             self._require_no_twin(live)
@@ -225,13 +240,12 @@ class Runner:
             live.row = replace(row, fingerprint=live.order.fingerprint.hex())
         except YikatongError as error:
             live.refused = error
-            await self._happen(live, GaveUp(error.reason))
+            return GaveUp(error.reason)
         except Exception as error:  # noqa: BLE001 - the caller must hear something; nothing was sent
             _log.error("preparing a debit failed", exc_info=error)
             live.refused = YikatongError(Reason.INTERNAL, "nothing was sent", outcome=Moved.NOT_MOVED.value)
-            await self._happen(live, GaveUp(Reason.INTERNAL))
-        else:
-            await self._happen(live, Go())
+            return GaveUp(Reason.INTERNAL)
+        return Go()
 
     def _require_no_twin(self, live: Live) -> None:
         """The nervous double click: the same order under another request id, while the first is being prepared.
@@ -316,20 +330,20 @@ class Runner:
             match effect:
                 case Effect.SEND_DEBIT:
                     self._stage(live, Stage.ASKING_CITY)
-                    self._spawn(live, "ask", self._ask(live, may_send=True))
+                    self._spawn(live, "ask", self._calls.outcome)
                 case Effect.ENQUIRE:
-                    self._spawn(live, "ask", self._ask(live, may_send=False))
+                    self._spawn(live, "ask", self._calls.outcome_without_sending)
                 case Effect.SEND_REVERSAL:
                     self._stage(live, Stage.REVERSING)
                     self._drop(live, "ask", "hold", "later")
-                    self._spawn(live, "reverse", self._reverse(live))
+                    self._spawn(live, "reverse", self._calls.reversal)
                 case Effect.SEND_CONFIRM:
                     self._drop(live, "hold")
-                    self._spawn(live, "confirm", self._confirm(live))
+                    self._spawn(live, "confirm", self._calls.confirmation)
                 case Effect.WAIT_FOR_CONFIRMATION:
-                    self._spawn(live, "hold", self._await_confirmation(live))
+                    self._spawn(live, "hold", self._calls.hold)
                 case Effect.ASK_LATER:
-                    self._spawn(live, "later", self._ask_later(live))
+                    self._spawn(live, "later", self._calls.promised_reversal)
                 case Effect.NOTE_LATE_ANSWER:
                     _log.warning("late answer", transaction_id=row.transaction_id, state=row.state.value)
                 case Effect.ALARM:
@@ -391,76 +405,6 @@ class Runner:
             )
             self._leave(Reason.TERMINAL_SUPERSEDED)
 
-    # --- the leg to the gateway ----------------------------------------------------------------------------------
-
-    async def _ask(self, live: Live, *, may_send: bool) -> None:
-        order = _order(live)
-        answer = await ask(self._link, order, self._limits.patience, may_send=may_send)
-        if answer is None:
-            await self._happen(live, TimeUp())
-        else:
-            await self._happen(live, Answered(answer, hold=live.row.confirm_within_ms > 0))
-
-    async def _reverse(self, live: Live) -> None:
-        order, cause = _order(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
-
-        def unanswered(attempts: int) -> None:
-            live.attempts = attempts
-            _log.info("reversal unanswered", transaction_id=live.row.transaction_id, attempts=attempts)
-
-        answer = await insist(
-            lambda: self._link.reverse(order, cause),
-            self._limits.backoff,
-            call_s=_REVERSAL_CALL_S,
-            unanswered=unanswered,
-            nudge=live.nudge,
-        )
-        await self._happen(live, ReversalAnswered(answer))
-
-    async def _confirm(self, live: Live) -> None:
-        order = _order(live)
-        answer = await insist(
-            lambda: self._link.confirm(order), self._limits.backoff, call_s=_REVERSAL_CALL_S, nudge=live.nudge
-        )
-        await self._happen(live, ConfirmAnswered(answer))
-
-    async def _await_confirmation(self, live: Live) -> None:
-        """A reboot counts as passed: the boot clock of another boot says nothing about this one."""
-        left_ms = live.row.confirm_by_boot_ms - self._clock.boot_ms()
-        if live.row.boot_id == self._clock.boot_id and left_ms > 0:
-            await asyncio.sleep(left_ms / 1000)
-        await self._happen(live, ConfirmTimeUp())
-
-    async def _ask_later(self, live: Live) -> None:
-        """The gateway has promised the reversal: ask now and then, and when the link comes back."""
-        live.asked_later += 1
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.ask_later(live.asked_later)):
-                await live.nudge.wait()
-        live.nudge.clear()
-        order, cause = _order(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
-        answer = await insist(
-            lambda: self._link.reverse(order, cause), self._limits.backoff, call_s=_REVERSAL_CALL_S, nudge=live.nudge
-        )
-        await self._happen(live, ReversalAnswered(answer))
-
-    def order_of(self, row: Transaction) -> DebitOrder:
-        """The debit of a row as it travels, its payer unsealed."""
-        return DebitOrder(
-            row.transaction_id,
-            Institution(row.institution),
-            TerminalId(self._session.terminal_id),
-            Region(row.treatment_region),
-            row.request_id,
-            row.order_no,
-            row.order_part,
-            row.amount,
-            row.purpose,
-            self._journal.vault.unseal(row.payer_sealed, transaction_id=row.transaction_id),
-            row.epoch,
-            row.sequence,
-        )
-
     # --- waiting, and the book-keeping of live rows --------------------------------------------------------------
 
     async def _wait(self, live: Live, patience_s: float | None) -> Transaction:
@@ -486,7 +430,7 @@ class Runner:
         except asyncio.CancelledError:
             # Nobody listens any more: before the debit it is dropped, after it the outcome is not left open.
             if live.waiters == 1 and not live.told:
-                self._spawn(live, "left", self._happen(live, CallerLeft()))
+                self._spawn(live, "left", _caller_left)
             raise
         finally:
             live.waiters -= 1
@@ -509,10 +453,14 @@ class Runner:
     def _stage(self, live: Live, stage: Stage) -> None:
         self._hub.tell(StageReached(live.row.request_id, stage))
 
-    def _spawn(self, live: Live, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Starts a task of the row. A task that is already there is replaced; one may end by starting its successor."""
+    def _spawn(self, live: Live, name: str, work: Callable[[Live], Awaitable[Event]]) -> None:
+        """Starts a task of the row, whose event then happens. One that is already there is replaced."""
         self._drop(live, name)
-        task = asyncio.create_task(work, name=f"{name} {live.row.transaction_id}")
+
+        async def bring() -> None:
+            await self._happen(live, await work(live))
+
+        task = asyncio.create_task(bring(), name=f"{name} {live.row.transaction_id}")
         live.tasks[name] = task
         task.add_done_callback(lambda done: self._ended(live, done))
 
@@ -533,9 +481,8 @@ class Runner:
         self._live.pop(live.row.transaction_id, None)
 
 
-def _order(live: Live) -> DebitOrder:
-    assert live.order is not None, "a debit without an order can't be on the wire"
-    return live.order
+async def _caller_left(live: Live) -> CallerLeft:
+    return CallerLeft()
 
 
 def _same_request(known: Transaction, request: Transaction) -> None:

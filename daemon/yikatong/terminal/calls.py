@@ -1,0 +1,91 @@
+"""What a transaction asks of the gateway, and what it waits for: each ends in the one event that it brings.
+
+Nothing here decides or records. A call that is cancelled has brought nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+import structlog
+
+from yikatong.core.orders import DebitOrder, ReversalAnswer, ReversalCause
+from yikatong.core.terminal_table import Answered, ConfirmAnswered, ConfirmTimeUp, ReversalAnswered, TimeUp
+from yikatong.runtime.clock import Clock
+from yikatong.runtime.leg import DebitLink, ask, insist
+from yikatong.terminal.live import Limits, Live
+
+_log = structlog.get_logger(__name__)
+
+_REVERSAL_CALL_S: Final = 20.0
+
+
+class Calls:
+    """The terminal's end of the leg to the gateway."""
+
+    def __init__(self, link: DebitLink, clock: Clock, limits: Limits) -> None:
+        self._link, self._clock, self._limits = link, clock, limits
+
+    async def outcome(self, live: Live) -> Answered | TimeUp:
+        """Sends the debit, and asks, until it is decided or time is up."""
+        return await self._outcome(live, may_send=True)
+
+    async def outcome_without_sending(self, live: Live) -> Answered | TimeUp:
+        """After a restart: a debit is never sent again, only enquired about."""
+        return await self._outcome(live, may_send=False)
+
+    async def _outcome(self, live: Live, *, may_send: bool) -> Answered | TimeUp:
+        answer = await ask(self._link, order_of(live), self._limits.patience, may_send=may_send)
+        return TimeUp() if answer is None else Answered(answer, hold=live.row.confirm_within_ms > 0)
+
+    async def enquiry(self, live: Live) -> Answered:
+        """Asks once. Raises LinkDown."""
+        return Answered(await self._link.enquire(order_of(live)))
+
+    async def reversal(self, live: Live) -> ReversalAnswered:
+        """Repeats the reversal until it is answered, without limit."""
+
+        def unanswered(attempts: int) -> None:
+            live.attempts = attempts
+            _log.info("reversal unanswered", transaction_id=live.row.transaction_id, attempts=attempts)
+
+        order, cause = order_of(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
+
+        async def send() -> ReversalAnswer:
+            return await self._link.reverse(order, cause)
+
+        answer = await insist(
+            send, self._limits.backoff, call_s=_REVERSAL_CALL_S, unanswered=unanswered, nudge=live.nudge
+        )
+        return ReversalAnswered(answer)
+
+    async def promised_reversal(self, live: Live) -> ReversalAnswered:
+        """The gateway has promised the reversal: asks now and then, and when the link comes back."""
+        live.asked_later += 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.ask_later(live.asked_later)):
+                await live.nudge.wait()
+        live.nudge.clear()
+        return await self.reversal(live)
+
+    async def confirmation(self, live: Live) -> ConfirmAnswered:
+        """Repeats the confirmation until it is answered, without limit."""
+        order = order_of(live)
+        answer = await insist(
+            lambda: self._link.confirm(order), self._limits.backoff, call_s=_REVERSAL_CALL_S, nudge=live.nudge
+        )
+        return ConfirmAnswered(answer)
+
+    async def hold(self, live: Live) -> ConfirmTimeUp:
+        """Waits for the end of the time to confirm. A reboot counts as that: its clock says nothing about this one."""
+        left_ms = live.row.confirm_by_boot_ms - self._clock.boot_ms()
+        if live.row.boot_id == self._clock.boot_id and left_ms > 0:
+            await asyncio.sleep(left_ms / 1000)
+        return ConfirmTimeUp()
+
+
+def order_of(live: Live) -> DebitOrder:
+    assert live.order is not None, "a debit without an order can't be on the wire"
+    return live.order
