@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from yikatong.cli import client, output
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.terminal.probes import Probe, Severity
+
+if TYPE_CHECKING:
+    from yikatong.runtime.config import ConfigurationInvalid
 
 _LIMIT_S: Final = 30.0
 _MARKS: Final = {Severity.OK: ("✓", "green"), Severity.DEGRADED: ("!", "yellow"), Severity.FAILED: ("✗", "bold red")}
@@ -130,14 +133,16 @@ def _no_configuration() -> Probe:
     )
 
 
-def _bad_configuration(config: Path | None, error: YikatongError) -> Probe:
+def _bad_configuration(config: Path | None, error: ConfigurationInvalid) -> Probe:
     path = config or client.CONFIG_DEFAULT
+    zh = "；".join(mistake.in_chinese() for mistake in error.mistakes)
+    en = "; ".join(mistake.in_english() for mistake in error.mistakes)
     return Probe(
         "configuration",
         Severity.FAILED,
         Reason.CONFIGURATION_INVALID,
-        f"配置文件 {path} 有错误：{error.detail}",
-        f"{path} is not valid: {error.detail}",
+        f"配置文件 {path} 有错误：{zh}",
+        f"{path} is not valid: {en}",
         f"请运行 yikatong check-config {path} 并改正。",
         f"Run yikatong check-config {path} and correct it.",
     )

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 import click
+import msgspec
 
 from yikatong.cli import output
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.runtime.config import ConfigurationInvalid, load
+from yikatong.runtime.config import ConfigurationInvalid, Mistake, load, read
 
 EXIT_CONFIGURATION: Final = 78
 """EX_CONFIG: starting again does not help; the units do not restart on it."""
@@ -62,30 +63,62 @@ def gateway(file: Path) -> None:
 
 @click.command(name="check-config")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--kind",
+    type=click.Choice(["daemon", "gateway", "operator", "city"]),
+    help="文件种类，默认按内容判断 / kind of file; by its content otherwise",
+)
 @output.with_json
 @output.with_language
-def check_config(file: Path) -> None:
-    """检查配置文件 / Validate daemon.toml or gateway.toml; every mistake with its line and key."""
-    from yikatong.gateway.config import GatewayConfig
-    from yikatong.terminal.config import DaemonConfig
+def check_config(file: Path, kind: str | None) -> None:
+    """检查配置文件，逐行指出所有错误 / Validate a configuration file; every mistake with its line and key.
 
+    \b
+    daemon    终端守护进程 / the terminal daemon
+    gateway   省级网关 / the provincial gateway
+    operator  网关操作员 / a gateway operator
+    city      模拟的参保城市 / the simulated home city
+
+    退出码：0 正确，1 有错误。 / Exit status: 0 valid, 1 there are mistakes.
+    """
     mistakes = []
     try:
-        if "gateway" in file.name:
-            load(file, GatewayConfig)
-        else:
-            load(file, DaemonConfig)
+        kind = kind or _kind(file)
+        load(file, _shapes()[kind])
     except ConfigurationInvalid as error:
         mistakes = error.mistakes
     if output.wants_json():
-        rows = [{"line": mistake.line, "key": mistake.key, "expected": mistake.expected} for mistake in mistakes]
-        output.echo_json({"file": str(file), "valid": not mistakes, "mistakes": rows})
+        rows = [{"line": m.line, "key": m.key, "zh": m.zh, "en": m.en} for m in mistakes]
+        output.echo_json({"file": str(file), "kind": kind, "valid": not mistakes, "mistakes": rows})
     else:
         for mistake in mistakes:
-            click.echo(f"✗ {file}: {mistake}", err=True)
+            output.say(f"✗ {file}：{mistake.in_chinese()}", f"✗ {file}: {mistake.in_english()}", error=True)
         if not mistakes:
-            output.say(f"✓ {file}：配置正确。", f"✓ {file}: valid.")
+            output.say(f"✓ {file}：配置正确（{kind}）。", f"✓ {file}: valid ({kind}).")
     sys.exit(1 if mistakes else 0)
+
+
+def _shapes() -> dict[str, type[msgspec.Struct]]:
+    """What each kind of file must look like."""
+    from yikatong.cli.ops import Operator
+    from yikatong.gateway.config import GatewayConfig
+    from yikatong.simulators.city import CityConfig
+    from yikatong.terminal.config import DaemonConfig
+
+    return {"daemon": DaemonConfig, "gateway": GatewayConfig, "operator": Operator, "city": CityConfig}
+
+
+def _kind(file: Path) -> str:
+    """The kind that knows most of the file's keys. Raises ConfigurationInvalid where that is more than one, or none."""
+    _, document = read(file)
+    known = {kind: len(document.keys() & set(shape.__struct_fields__)) for kind, shape in _shapes().items()}
+    most = [kind for kind, count in known.items() if count and count == max(known.values())]
+    if len(most) != 1:
+        unclear = Mistake(
+            0, file.name, "看不出是哪种配置文件，请加 --kind", "which kind of file it is, is not clear: add --kind"
+        )
+        raise ConfigurationInvalid(file, [unclear])
+    return most[0]
 
 
 def _or_exit(make: Callable[[], Config]) -> Config:

@@ -11,27 +11,35 @@ from typing import Any, TypeVar
 import msgspec
 
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.runtime.config_check import Finding, findings, lines_of
 
 T = TypeVar("T", bound=msgspec.Struct)
-
-_MISTAKES_MAX = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing to correct. `line` counts from 1; 0 where the key is missing altogether. `key` is dotted."""
+    """One thing to correct: what is wrong with `key` (dotted) in two languages. `line` counts from 1.
+
+    Where a key is missing it is the line of its section; 0 where that is missing as well, or nothing could be read.
+    """
 
     line: int
     key: str
-    expected: str
+    zh: str
+    en: str
+
+    def in_chinese(self) -> str:
+        return (f"第 {self.line} 行：" if self.line else "") + f"{self.key}：{self.zh}"
+
+    def in_english(self) -> str:
+        return (f"line {self.line}: " if self.line else "") + f"{self.key}: {self.en}"
 
     def __str__(self) -> str:
-        where = f"第 {self.line} 行 line {self.line}" if self.line else "缺少 missing"
-        return f"{where}: {self.key}: {self.expected}"
+        return f"{self.in_chinese()} / {self.in_english()}"
 
 
 class ConfigurationInvalid(YikatongError):
-    """The file can't be used; `mistakes` says why, all of them."""
+    """The file can't be used; `mistakes` says why, all of them, in the order of their lines."""
 
     def __init__(self, path: Path, mistakes: list[Mistake]) -> None:
         super().__init__(Reason.CONFIGURATION_INVALID, "; ".join(map(str, mistakes)), file=path.name)
@@ -40,76 +48,33 @@ class ConfigurationInvalid(YikatongError):
 
 def load(path: Path, shape: type[T]) -> T:
     """Reads `path` into `shape` (a msgspec Struct that forbids unknown fields). Raises ConfigurationInvalid."""
+    text, document = read(path)
+    if found := findings(shape, document):
+        lines = lines_of(text)
+        mistakes = [_mistake(finding, lines) for finding in found]
+        raise ConfigurationInvalid(path, sorted(mistakes, key=lambda mistake: mistake.line))
+    return msgspec.convert(document, shape, strict=True)
+
+
+def read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The file's text, and what TOML makes of it. Raises ConfigurationInvalid."""
     try:
         text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text)
+        return text, tomllib.loads(text)
     except OSError as error:
-        raise ConfigurationInvalid(
-            path, [Mistake(0, path.name, f"the file can't be read: {error.strerror}")]
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        found = re.search(r"line (\d+)", str(error))
-        raise ConfigurationInvalid(path, [Mistake(int(found[1]) if found else 0, path.name, str(error))]) from error
-    mistakes: list[Mistake] = []
-    remaining = document
-    while len(mistakes) < _MISTAKES_MAX:
-        try:
-            value = msgspec.convert(remaining, shape, strict=True)
-        except msgspec.ValidationError as error:
-            mistake, keys = _mistake(text, str(error))
-            if mistakes and mistake.key in {known.key for known in mistakes}:
-                break  # a required key that we took out to see what else is wrong
-            mistakes.append(mistake)
-            if not keys or not _remove(remaining, keys):
-                break
-        else:
-            if not mistakes:
-                return value
-            break
-    raise ConfigurationInvalid(path, mistakes)
+        why = error.strerror or type(error).__name__
+        unreadable = Mistake(0, path.name, f"无法读取文件（{why}）", f"the file can't be read ({why})")
+        raise ConfigurationInvalid(path, [unreadable]) from error
+    except UnicodeDecodeError as error:
+        garbled = Mistake(0, path.name, "文件不是 UTF-8 编码", "the file is not UTF-8")
+        raise ConfigurationInvalid(path, [garbled]) from error
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"line (\d+)", str(error))
+        broken = Mistake(int(line[1]) if line else 0, path.name, f"不是合法的 TOML（{error}）", f"not TOML: {error}")
+        raise ConfigurationInvalid(path, [broken]) from error
 
 
-def _mistake(text: str, message: str) -> tuple[Mistake, list[str | int]]:
-    expected, _, at = message.partition(" - at `$")
-    keys: list[str | int] = [
-        int(index) if index else name for name, index in re.findall(r"\.([A-Za-z0-9_-]+)|\[(\d+)\]", at.rstrip("`"))
-    ]
-    if found := re.search(r"(?:unknown|required) field `([^`]+)`", expected):
-        keys.append(found[1])
-    dotted = ".".join(map(str, keys)) or "."
-    return Mistake(_line(text, keys), dotted, expected), keys
-
-
-def _line(text: str, keys: list[str | int]) -> int:
-    """Line of the key in the file, following [tables] and [[arrays of tables]]; 0 where it does not stand there."""
-    table: list[str | int] = []
-    counts: dict[str, int] = {}
-    best = 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\[\s*([^\]]+?)\s*\]\]", line):
-            counts[header[1]] = counts.get(header[1], -1) + 1
-            table = [*header[1].split("."), counts[header[1]]]
-        elif header := re.match(r"\s*\[\s*([^\]]+?)\s*\]", line):
-            table = list(header[1].split("."))
-        elif key := re.match(r"""\s*["']?([A-Za-z0-9_.-]+)["']?\s*=""", line):
-            full = [*table, *key[1].split(".")]
-            if full == keys[: len(full)]:
-                best = number
-            continue
-        else:
-            continue
-        if table == keys[: len(table)] and len(keys) == len(table):
-            best = number
-    return best
-
-
-def _remove(document: Any, keys: list[str | int]) -> bool:
-    for key in keys[:-1]:
-        try:
-            document = document[key]
-        except (KeyError, IndexError, TypeError):
-            return False
-    if isinstance(document, dict) and keys[-1] in document:
-        del document[keys[-1]]
-        return True
-    return False
+def _mistake(finding: Finding, lines: dict[tuple[str | int, ...], int]) -> Mistake:
+    places = (finding.keys[:end] for end in range(len(finding.keys), 0, -1))
+    line = next((lines[place] for place in places if place in lines), 0)
+    return Mistake(line, ".".join(map(str, finding.keys)), finding.zh, finding.en)

@@ -1,0 +1,68 @@
+"""`yikatong check-config`: which kind of file it is, what is wrong with it, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from yikatong.cli.main import main
+
+SAMPLES = Path(__file__).resolve().parents[2] / "deploy/config"
+
+
+def check(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["check-config", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.toml")), ids=lambda sample: sample.stem)
+def test_every_sample_is_valid_and_known_by_its_content(sample: Path, tmp_path: Path) -> None:
+    nameless = Path(shutil.copy(sample, tmp_path / "a.toml"))
+    told = check(nameless, "--lang", "en")
+    assert told.exit_code == 0, told.stderr
+    assert f"({sample.stem})" in told.stdout
+
+
+def test_the_name_of_a_file_decides_nothing(tmp_path: Path) -> None:
+    misleading = Path(shutil.copy(SAMPLES / "daemon.toml", tmp_path / "gateway.toml"))
+    assert check(misleading).exit_code == 0
+    assert check(misleading, "--kind", "gateway").exit_code == 1
+
+
+def test_every_missing_key_is_told_at_once_in_the_persons_language(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('terminal_id = "T"\n[gateway]\n')
+    english, chinese = check(file, "--lang", "en"), check(file, "--lang", "zh")
+    for key in ("address", "authority", "certificate", "key"):
+        assert f"line 2: gateway.{key}: missing; expected text that is not empty" in english.stderr
+        assert f"第 2 行：gateway.{key}：缺少；应为非空的文本" in chinese.stderr
+    assert english.exit_code == chinese.exit_code == 1
+    assert len(english.stderr.splitlines()) == len(chinese.stderr.splitlines()) == 4
+
+
+def test_mistakes_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('gateway = "localhost:1"\nauthority = "a"\ncertificate = "b"\n')
+    told = json.loads(check(file, "--json").stdout)
+    assert (told["kind"], told["valid"]) == ("operator", False)
+    (mistake,) = told["mistakes"]
+    assert mistake.keys() == {"line", "key", "zh", "en"}
+    assert mistake["key"] == "key"
+
+
+@pytest.mark.parametrize("text", ["", "colour = 1\n", "[gateway]\n"])
+def test_a_file_that_could_be_anything_asks_for_its_kind(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(text)
+    told = check(file, "--lang", "en")
+    assert told.exit_code == 1
+    assert "--kind" in told.stderr
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    told = check(tmp_path / "none.toml", "--lang", "zh")
+    assert told.exit_code == 1
+    assert "无法读取文件" in told.stderr
