@@ -67,6 +67,25 @@ def test_buf_curl_makes_a_debit_over_the_daemons_socket(province: Province) -> N
     assert FAULT_HOTLINE in text
 
 
+def test_cancelling_a_debit_that_waits_for_its_confirmation_reverses_it(province: Province) -> None:
+    held = json.loads(_buf_curl(province, f"{SERVICE}/Debit", _debit("held", confirmWithinMs=60_000)).stdout)[
+        "transaction"
+    ]
+    assert (held["state"], held["journalState"]) == ("TRANSACTION_STATE_APPROVED", "HELD")
+    key = {"transactionId": held["transactionId"]}
+    for _ in range(2):
+        cancelled = _buf_curl(province, f"{SERVICE}/CancelTransaction", {**key, "requestId": "buf-cancel"})
+        told = json.loads(cancelled.stdout)["transaction"]
+        assert (told["state"], told["outcome"]) == ("TRANSACTION_STATE_REVERSED", "OUTCOME_NOT_MOVED")
+        assert (told["kind"], told["transactionId"]) == ("TRANSACTION_KIND_DEBIT", held["transactionId"])
+    late = _buf_curl(province, f"{SERVICE}/ConfirmTransaction", key)
+    assert "CONFIRM_TOO_LATE" in base64.b64decode(json.loads(late.stderr)["details"][0]["value"] + "==").decode(
+        "latin-1"
+    )
+    paid = _buf_curl(province, f"{SERVICE}/Debit", _debit("held", requestId="buf-held-again"))
+    assert json.loads(paid.stdout)["transaction"]["state"] == "TRANSACTION_STATE_APPROVED", "the order is free again"
+
+
 def test_a_mistake_is_answered_with_field_outcome_and_what_to_do(province: Province) -> None:
     for body, field in ((_debit("2", amountFen="0"), "amount_fen"), (_debit("2", orderNo=""), "order_no")):
         refused = _buf_curl(province, f"{SERVICE}/Debit", body)

@@ -88,7 +88,7 @@ class World:
         name = RequestId(request_id or str(uuid.uuid4()))
         return await self.credits.refund(TransactionId(debit), name, Fen(fen), patience_s=patience_s)
 
-    async def cancel(self, debit: str, *, request_id: str = "", patience_s: float = 5.0) -> Credit:
+    async def cancel(self, debit: str, *, request_id: str = "", patience_s: float = 5.0) -> Credit | Transaction:
         name = RequestId(request_id or str(uuid.uuid4()))
         return await self.credits.cancel(TransactionId(debit), name, patience_s=patience_s)
 
@@ -186,8 +186,6 @@ async def test_debits_and_credits_share_their_request_ids(world: World) -> None:
         (State.REVERSED, Reason.ALREADY_REVERSED),
         (State.REVERSING, Reason.ALREADY_REVERSED),
         (State.ACCEPTED, Reason.ALREADY_REVERSED),
-        (State.HELD, Reason.NOT_CANCELLABLE),
-        (State.SENT, Reason.NOT_CANCELLABLE),
         (State.MANUAL, Reason.NOT_CANCELLABLE),
         (State.DECLINED, Reason.NOT_CANCELLABLE),
     ],
@@ -200,6 +198,56 @@ async def test_what_is_not_paid_is_not_given_back(world: World, state: State, re
         assert error.value.reason is reason
         assert error.value.meaning.moved is Moved.NOT_MOVED
     assert not await world.journal.credits.of(debit.transaction_id)
+
+
+def held() -> dict[str, Any]:
+    """What a debit has that waits for its confirmation, under this boot."""
+    clock = SystemClock()
+    later_ms = clock.boot_ms() + 3_600_000
+    return {
+        "confirmed": False,
+        "confirm_acknowledged": False,
+        "confirm_within_ms": 3_600_000,
+        "confirm_by_boot_ms": later_ms,
+        "created_boot_ms": clock.boot_ms(),
+        "boot_id": clock.boot_id,
+    }
+
+
+@pytest.mark.parametrize("state", [State.HELD, State.SENT])
+async def test_cancelling_a_debit_that_is_not_final_reverses_it(world: World, state: State) -> None:
+    world.far_end.line = _only("reverse")
+    debit = await world.paid(state, **held())
+    await world.runner.recover()
+    taken_back = await world.cancel(debit.transaction_id)
+    assert isinstance(taken_back, Transaction)
+    assert (taken_back.transaction_id, taken_back.state) == (debit.transaction_id, State.REVERSED)
+    assert taken_back.why is Reason.CANCELLED_BY_CALLER
+    assert world.far_end.balance_fen == 100_000
+    assert not await world.journal.credits.of(debit.transaction_id)
+    assert await world.cancel(debit.transaction_id) == taken_back
+    with pytest.raises(YikatongError) as error:
+        await world.runner.confirm(debit.transaction_id)
+    assert (error.value.reason, error.value.facts["resolves_to"]) == (Reason.CONFIRM_TOO_LATE, "REVERSED")
+
+
+async def test_of_confirmation_and_cancellation_the_first_that_is_durable_wins(world: World) -> None:
+    debit = await world.paid(State.HELD, **held())
+    await world.runner.recover()
+    confirmed, cancelled = await asyncio.gather(
+        world.runner.confirm(debit.transaction_id), world.cancel(debit.transaction_id)
+    )
+    assert confirmed.state is State.APPROVED
+    assert isinstance(cancelled, Credit)
+    assert (cancelled.kind, cancelled.state) == (CreditKind.CANCELLATION, CreditState.APPROVED)
+    assert world.far_end.undone == set()
+
+
+async def test_a_refund_waits_for_the_confirmation(world: World) -> None:
+    debit = await world.paid(State.HELD, **held())
+    with pytest.raises(YikatongError) as error:
+        await world.refund(debit.transaction_id)
+    assert error.value.reason is Reason.NOT_CANCELLABLE
 
 
 async def test_what_needs_no_ledger_is_refused_before_anything_is_begun(world: World) -> None:
@@ -429,3 +477,13 @@ async def test_a_link_that_is_down_is_not_an_answer(world: World) -> None:
     later = await world.again()
     assert (await later.settled(credit.transaction_id)).state is CreditState.APPROVED
     await later.close()
+
+
+def _only(method: str) -> Callable[[str], None]:
+    """A line that carries nothing else any more."""
+
+    def line(asked: str) -> None:
+        if asked not in {method, "debit", "confirm"}:
+            raise LinkDown(asked)
+
+    return line

@@ -23,6 +23,7 @@ from yikatong.core.terminal_table import (
     Event,
     GaveUp,
     Go,
+    HisCancelled,
     HisConfirmed,
     LinkFailed,
     OperatorDecided,
@@ -70,6 +71,7 @@ EVENTS: dict[str, Event] = {
     "restarted": Restarted(),
     "restarted young": Restarted(young=True),
     "HIS confirmed": HisConfirmed(),
+    "HIS cancelled": HisCancelled(),
     "confirm time up": ConfirmTimeUp(),
     **REVERSALS,
     "reversal unanswered": ReversalUnanswered(),
@@ -86,6 +88,7 @@ MOVES = """
 PREPARED  | go                  | SENT      | record | SEND_DEBIT
 PREPARED  | gave up             | ABORTED   |        | TELL
 PREPARED  | caller left         | ABORTED   |        | TELL
+PREPARED  | HIS cancelled       | ABORTED   |        | TELL
 PREPARED  | commit failed       | ABORTED   |        | TELL LEAVE_SERVICE
 SENT      | posted              | APPROVED  | record | TELL SEND_CONFIRM
 SENT      | posted, to be held  | HELD      | record | TELL WAIT_FOR_CONFIRMATION
@@ -99,16 +102,19 @@ SENT      | unfit               | REVERSING | record | ALARM SEND_REVERSAL TELL
 SENT      | link failed         | SENT      |        | SEND_DEBIT
 SENT      | time up             | REVERSING | record | SEND_REVERSAL TELL
 SENT      | caller left         | REVERSING | record | SEND_REVERSAL TELL
+SENT      | HIS cancelled       | REVERSING | record | SEND_REVERSAL TELL
 SENT      | card left           | SENT      |        |
 SENT      | restarted           | REVERSING | record | SEND_REVERSAL TELL
 SENT      | restarted young     | SENT      |        | ENQUIRE
 HELD      | HIS confirmed       | APPROVED  | record | TELL SEND_CONFIRM
+HELD      | HIS cancelled       | REVERSING | record | SEND_REVERSAL TELL
 HELD      | confirm time up     | REVERSING | record | SEND_REVERSAL TELL
 HELD      | caller left         | HELD      |        |
 HELD      | *answer             | HELD      |        |
 HELD      | restarted           | HELD      |        | WAIT_FOR_CONFIRMATION
 HELD      | restarted young     | HELD      |        | WAIT_FOR_CONFIRMATION
 APPROVED  | *answer             | APPROVED  |        |
+APPROVED  | HIS cancelled       | APPROVED  |        |
 APPROVED  | HIS confirmed       | APPROVED  |        | TELL
 APPROVED  | caller left         | APPROVED  |        |
 APPROVED  | confirm time up     | APPROVED  |        |
@@ -120,12 +126,14 @@ APPROVED  | restarted           | APPROVED  |        | SEND_CONFIRM
 APPROVED  | restarted young     | APPROVED  |        | SEND_CONFIRM
 DECLINED  | *late approval      | DECLINED  |        | NOTE_LATE_ANSWER ALARM SEND_REVERSAL
 DECLINED  | *other late answer  | DECLINED  |        | NOTE_LATE_ANSWER
+DECLINED  | HIS cancelled       | DECLINED  |        |
 DECLINED  | HIS confirmed       | DECLINED  |        | TELL
 DECLINED  | *reversal           | DECLINED  |        |
 DECLINED  | caller left         | DECLINED  |        |
 DECLINED  | restarted           | DECLINED  |        |
 DECLINED  | restarted young     | DECLINED  |        |
 REVERSING | *answer             | REVERSING |        | NOTE_LATE_ANSWER
+REVERSING | HIS cancelled       | REVERSING |        |
 REVERSING | HIS confirmed       | REVERSING |        | TELL
 REVERSING | confirm time up     | REVERSING |        |
 REVERSING | caller left         | REVERSING |        |
@@ -141,6 +149,7 @@ REVERSING | reversal unanswered | REVERSING |        | SEND_REVERSAL
 REVERSING | restarted           | REVERSING |        | SEND_REVERSAL
 REVERSING | restarted young     | REVERSING |        | SEND_REVERSAL
 ACCEPTED  | *answer             | ACCEPTED  |        | NOTE_LATE_ANSWER
+ACCEPTED  | HIS cancelled       | ACCEPTED  |        |
 ACCEPTED  | HIS confirmed       | ACCEPTED  |        | TELL
 ACCEPTED  | caller left         | ACCEPTED  |        |
 ACCEPTED  | reversed            | REVERSED  | record | TELL
@@ -155,11 +164,13 @@ ACCEPTED  | restarted           | ACCEPTED  |        | ASK_LATER
 ACCEPTED  | restarted young     | ACCEPTED  |        | ASK_LATER
 REVERSED  | *late approval      | REVERSED  |        | NOTE_LATE_ANSWER ALARM SEND_REVERSAL
 REVERSED  | *other late answer  | REVERSED  |        | NOTE_LATE_ANSWER
+REVERSED  | HIS cancelled       | REVERSED  |        |
 REVERSED  | HIS confirmed       | REVERSED  |        | TELL
 REVERSED  | *reversal           | REVERSED  |        |
 REVERSED  | caller left         | REVERSED  |        |
 REVERSED  | restarted           | REVERSED  |        |
 REVERSED  | restarted young     | REVERSED  |        |
+ABORTED   | HIS cancelled       | ABORTED   |        |
 ABORTED   | go                  | ABORTED   |        |
 ABORTED   | gave up             | ABORTED   |        |
 ABORTED   | *late approval      | ABORTED   |        | NOTE_LATE_ANSWER ALARM SEND_REVERSAL
@@ -169,6 +180,7 @@ ABORTED   | caller left         | ABORTED   |        |
 ABORTED   | restarted           | ABORTED   |        |
 ABORTED   | restarted young     | ABORTED   |        |
 MANUAL    | *answer             | MANUAL    |        | NOTE_LATE_ANSWER
+MANUAL    | HIS cancelled       | MANUAL    |        |
 MANUAL    | HIS confirmed       | MANUAL    |        | TELL
 MANUAL    | *reversal           | MANUAL    |        |
 MANUAL    | caller left         | MANUAL    |        |

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _WAIT_S = 60.0
 _AMOUNT_FEN_MAX = 100_000_000
 _APPROVED = api.TRANSACTION_STATE_APPROVED
+_REVERSED = api.TRANSACTION_STATE_REVERSED
 _PENDING = api.TRANSACTION_STATE_PENDING
 
 
@@ -112,7 +114,7 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
 def cancel(config: Path | None, transaction: str, request_id: str) -> None:
     """撤销当日扣款 TRANSACTION / Cancel the debit TRANSACTION of today, and print the receipt.
 
-    Exit status: 0 credited, 1 not credited, 3 still being settled.
+    Exit status: 0 taken back (credited, or reversed where it was not final), 1 not, 3 still being settled.
     """
     request = api.CancelTransactionRequest(transaction_id=transaction, request_id=request_id or str(uuid.uuid4()))
     _credit(config, request, asked_before=bool(request_id))
@@ -226,14 +228,14 @@ def _credit(
             key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
             return await stub.GetReceipt(key, metadata=client.metadata())
 
-    _end(client.run(work(), at, money=True, asked_before=asked_before))
+    _end(client.run(work(), at, money=True, asked_before=asked_before), wanted=(_APPROVED, _REVERSED))
 
 
-def _end(answer: api.GetReceiptResponse) -> NoReturn:
-    """Prints the receipt, or the transaction as JSON; the exit status says how it stands."""
+def _end(answer: api.GetReceiptResponse, wanted: Sequence[int] = (_APPROVED,)) -> NoReturn:
+    """Prints the receipt, or the transaction as JSON; the exit status is 0 for the states that were `wanted`."""
     if output.wants_json():
         output.echo_json(MessageToDict(answer.transaction, preserving_proto_field_name=True))
     else:
         click.echo(answer.text, nl=False)
     state = answer.transaction.state
-    sys.exit(0 if state == _APPROVED else client.EXIT_PENDING if state == _PENDING else client.EXIT_FAILED)
+    sys.exit(0 if state in wanted else client.EXIT_PENDING if state == _PENDING else client.EXIT_FAILED)

@@ -131,6 +131,11 @@ class HisConfirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class HisCancelled:
+    """The HIS takes the debit back. One that is approved and confirmed needs a credit of its own for that."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfirmTimeUp:
     """The HIS did not confirm in time; a reboot counts as that."""
 
@@ -173,6 +178,7 @@ Event = (
     | CardLeft
     | Restarted
     | HisConfirmed
+    | HisCancelled
     | ConfirmTimeUp
     | ReversalAnswered
     | ReversalUnanswered
@@ -305,6 +311,9 @@ _TABLE: Final[dict[tuple[State, type[Any]], Callable[[Any], Step]]] = {
     (State.PREPARED, CallerLeft): _always(
         Step(State.ABORTED, effects=(Effect.TELL,), reason=Reason.CANCELLED_BY_CALLER)
     ),
+    (State.PREPARED, HisCancelled): _always(
+        Step(State.ABORTED, effects=(Effect.TELL,), reason=Reason.CANCELLED_BY_CALLER)
+    ),
     (State.PREPARED, CommitFailed): _always(
         Step(State.ABORTED, effects=(Effect.TELL, Effect.LEAVE_SERVICE), reason=Reason.JOURNAL_UNAVAILABLE)
     ),
@@ -312,11 +321,13 @@ _TABLE: Final[dict[tuple[State, type[Any]], Callable[[Any], Step]]] = {
     (State.SENT, LinkFailed): _always(_stay(State.SENT, Effect.SEND_DEBIT)),
     (State.SENT, TimeUp): _always(_reverse(ReversalCause.TIMEOUT)),
     (State.SENT, CallerLeft): _always(_reverse(ReversalCause.CANCELLED)),
+    (State.SENT, HisCancelled): _always(_reverse(ReversalCause.CANCELLED)),
     (State.SENT, CardLeft): _always(_stay(State.SENT)),
     (State.SENT, Restarted): lambda event: (
         _stay(State.SENT, Effect.ENQUIRE) if event.young else _reverse(ReversalCause.RECOVERY)
     ),
     (State.HELD, HisConfirmed): _always(_approved()),
+    (State.HELD, HisCancelled): _always(_reverse(ReversalCause.CANCELLED)),
     (State.HELD, ConfirmTimeUp): _always(_reverse(ReversalCause.UNCONFIRMED)),
     (State.HELD, CallerLeft): _always(_stay(State.HELD)),
     (State.HELD, Answered): _always(_stay(State.HELD)),
@@ -368,6 +379,12 @@ _TABLE: Final[dict[tuple[State, type[Any]], Callable[[Any], Step]]] = {
     (State.MANUAL, ReversalAnswered): _always(_stay(State.MANUAL)),
     (State.MANUAL, Restarted): _always(_stay(State.MANUAL)),
     (State.MANUAL, OperatorDecided): _operator_decided,
+    # Too late to take it back without a credit, or nothing to take back: whoever asks is told how it stands.
+    **{
+        (state, HisCancelled): _always(_stay(state))
+        for state in State
+        if state not in {State.PREPARED, State.SENT, State.HELD}
+    },
 }
 
 

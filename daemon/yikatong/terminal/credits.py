@@ -92,11 +92,14 @@ class Credits:
 
     async def cancel(
         self, original: TransactionId, request_id: RequestId, *, operator_id: str = "", patience_s: float | None
-    ) -> Credit:
+    ) -> Credit | Transaction:
         """Cancels a debit, or gives the answer of the cancellation that already has this request id.
 
-        Returns the row that the caller may be told. Raises YikatongError where nothing was begun.
+        Returns the row that the caller may be told: the cancellation, or where the debit is not final, and so is
+        simply reversed, the debit. Raises YikatongError where nothing was begun.
         """
+        if (taken_back := await self._runner.take_back(original, patience_s=patience_s)) is not None:
+            return taken_back
         return await self._credit(CreditKind.CANCELLATION, original, request_id, None, operator_id, patience_s)
 
     async def refund(

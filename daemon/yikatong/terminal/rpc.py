@@ -83,10 +83,8 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
                 event.stage.request_id = happening.request_id
                 event.stage.stage = api.Stage.Value(f"STAGE_{happening.stage.name}")
                 event.stage.prompt = happening.stage.value[1 if english else 0]
-            case Transaction():
-                event.transaction.transaction.CopyFrom(_transaction(happening, english=english))
-            case Credit():
-                event.transaction.transaction.CopyFrom(_credit(happening, english=english))
+            case Transaction() | Credit():
+                event.transaction.transaction.CopyFrom(_told(happening, english=english))
             case Readiness():
                 event.health.CopyFrom(api.HealthEvent(ready=not happening.reason, reason=happening.reason))
         return event
@@ -150,7 +148,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             operator_id=request.operator_id,
             patience_s=_patience_s(context),
         )
-        return api.CancelTransactionResponse(transaction=_credit(row, english=wants_english(context)))
+        return api.CancelTransactionResponse(transaction=_told(row, english=wants_english(context)))
 
     async def RefundTransaction(
         self, request: api.RefundTransactionRequest, context: Context
@@ -189,7 +187,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         given_fen = await self._terminal.journal.credits.given_back(row.transaction_id for row in approved)
         shown = []
         for row in rows:
-            told = _credit(row, english=english) if isinstance(row, Credit) else _transaction(row, english=english)
+            told = _told(row, english=english)
             if row in approved:
                 told.refundable_fen = row.amount_fen - given_fen.get(row.transaction_id, 0)
             shown.append(told)
@@ -242,6 +240,10 @@ def _found(row: Row | None) -> Row:
     if row is None:
         raise YikatongError(Reason.TRANSACTION_NOT_FOUND, "no transaction has this key")
     return row
+
+
+def _told(row: Transaction | Credit, *, english: bool) -> api.Transaction:
+    return _credit(row, english=english) if isinstance(row, Credit) else _transaction(row, english=english)
 
 
 def _transaction(row: Transaction, *, english: bool) -> api.Transaction:

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from yikatong.core.bill import Bill
-from yikatong.core.orders import DebitOrder, Declined, Posted, Reversed, Tombstoned
+from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.terminal_table import (
     FINAL,
@@ -28,6 +28,7 @@ from yikatong.core.terminal_table import (
     Event,
     GaveUp,
     Go,
+    HisCancelled,
     HisConfirmed,
     Restarted,
     ReversalAnswered,
@@ -126,6 +127,20 @@ class Runner:
                 resolves_to=(told.resolves_to or told.told).value,
             )
         return live.row
+
+    async def take_back(self, transaction_id: TransactionId, *, patience_s: float | None) -> Transaction | None:
+        """The HIS cancels a debit that is not final: it is dropped or reversed, and its row is what may be told.
+
+        None where it is not this table's to take back: approved for good, or ended in another way. Raises
+        TRANSACTION_NOT_FOUND, and JOURNAL_UNAVAILABLE: whether it will be reversed is then open.
+        """
+        live = await self._find(transaction_id)
+        await self._happen(live, HisCancelled())
+        if live.row.state is State.ABORTED:
+            return live.row
+        if live.refused is not None:
+            raise live.refused
+        return await self._wait(live, patience_s) if live.row.cause == ReversalCause.CANCELLED.name else None
 
     async def ask_again(self, transaction_id: TransactionId) -> None:
         """Reconciliation says that it is posted and was told as not paid: the table undoes a late approval.
@@ -446,7 +461,7 @@ class Runner:
         if (live := self._live.get(transaction_id)) is not None:
             return live
         row = await self._journal.by_id(transaction_id)
-        if row is None:
+        if row is None or row.self_test is not self._self_test:
             raise YikatongError(Reason.TRANSACTION_NOT_FOUND, transaction_id=transaction_id)
         return self._live.get(transaction_id) or Live(row, Bill(), order=self.order_of(row))
 

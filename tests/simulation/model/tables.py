@@ -60,6 +60,7 @@ EVENTS: Final[dict[str, terminal_table.Event]] = {
     "RESTARTED": _T.Restarted(),
     "RESTARTED_YOUNG": _T.Restarted(young=True),
     "HIS_CONFIRMED": _T.HisConfirmed(),
+    "HIS_CANCELLED": _T.HisCancelled(),
     "CONFIRM_TIME_UP": _T.ConfirmTimeUp(),
     "REVERSAL_ANSWERED_REVERSED": _T.ReversalAnswered(Reversed("R")),
     "REVERSAL_ANSWERED_TOMBSTONED": _T.ReversalAnswered(Tombstoned("R")),

@@ -796,7 +796,7 @@ class CancelTransactionResponse(google.protobuf.message.Message):
     TRANSACTION_FIELD_NUMBER: builtins.int
     @property
     def transaction(self) -> Global___Transaction:
-        """The cancellation."""
+        """The cancellation; of a debit that was not final yet, the debit (kind DEBIT): REFUSED, REVERSED, or PENDING until it is."""
 
     def __init__(
         self,

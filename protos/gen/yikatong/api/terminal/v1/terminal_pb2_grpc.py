@@ -147,7 +147,8 @@ class TerminalServiceServicer(object):
 
     def CancelTransaction(self, request, context):
         """Takes back a whole debit of the same accounting date (撤销). No card is needed. Once begun it is never undone:
-        PENDING becomes APPROVED or DECLINED, as the home city's ledger says.
+        PENDING becomes APPROVED or DECLINED, as the home city's ledger says. A debit that is not final yet, because it is
+        under way or waits for its confirmation, is dropped or reversed instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -346,7 +346,8 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
 
     CancelTransaction: _TerminalServiceCancelTransactionType
     """Takes back a whole debit of the same accounting date (撤销). No card is needed. Once begun it is never undone:
-    PENDING becomes APPROVED or DECLINED, as the home city's ledger says.
+    PENDING becomes APPROVED or DECLINED, as the home city's ledger says. A debit that is not final yet, because it is
+    under way or waits for its confirmation, is dropped or reversed instead.
     """
 
     RefundTransaction: _TerminalServiceRefundTransactionType
@@ -475,7 +476,8 @@ class TerminalServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.CancelTransactionResponse]]:
         """Takes back a whole debit of the same accounting date (撤销). No card is needed. Once begun it is never undone:
-        PENDING becomes APPROVED or DECLINED, as the home city's ledger says.
+        PENDING becomes APPROVED or DECLINED, as the home city's ledger says. A debit that is not final yet, because it is
+        under way or waits for its confirmation, is dropped or reversed instead.
         """
 
     @abc.abstractmethod
