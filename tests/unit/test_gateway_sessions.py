@@ -9,7 +9,7 @@ import pytest
 
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.gateway import route_log, sessions
-from yikatong.gateway.sessions import Presented, note_debit, sign_in
+from yikatong.gateway.sessions import Presented, note_debit, renew, sign_in
 
 HEAD = b"h" * 32
 
@@ -70,3 +70,22 @@ def test_a_journal_that_is_behind_is_refused(connection: apsw.Connection, behind
 def test_a_terminal_that_is_ahead_of_a_restored_gateway_is_normal(connection: apsw.Connection) -> None:
     sign_in(connection, "t", Presented(0, 0, 0, b""))
     assert sign_in(connection, "t", Presented(8, 900, 900, HEAD)) == 9
+
+
+def test_a_renewal_keeps_the_epoch_and_restores_a_record_that_was_lost(connection: apsw.Connection) -> None:
+    epoch = sign_in(connection, "t", Presented(0, 0, 0, b""))
+    note_debit(connection, "t", epoch, 5)
+    assert renew(connection, "t", epoch) == epoch
+    assert sessions.find(connection, "t").sequence == 5, "the journal is not compared, nor forgotten"
+    assert renew(connection, "lost", 7) == 7
+    assert sign_in(connection, "lost", Presented(7, 9, 9, HEAD)) == 8
+
+
+def test_a_renewal_under_an_epoch_that_another_has_outdone_is_refused(connection: apsw.Connection) -> None:
+    first = sign_in(connection, "t", Presented(0, 0, 0, b""))
+    second = sign_in(connection, "t", Presented(first, 0, 0, b""))
+    assert renew(connection, "t", first) == first, "the newer grant may have been lost on its way"
+    note_debit(connection, "t", second, 1)
+    with pytest.raises(YikatongError) as error:
+        renew(connection, "t", first)
+    assert error.value.reason is Reason.TERMINAL_SUPERSEDED

@@ -11,7 +11,7 @@ from yikatong.api.gateway.v1 import gateway_pb2 as gateway
 from yikatong.api.gateway.v1 import gateway_pb2_grpc as gateway_grpc
 from yikatong.api.operations.v1 import operations_pb2 as operations
 from yikatong.api.operations.v1 import operations_pb2_grpc as operations_grpc
-from yikatong.core.orders import Payer
+from yikatong.core.orders import Declined, Payer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.gateway import reconciliation_rpc, route_log, sessions
 from yikatong.gateway.books import Books
@@ -34,33 +34,40 @@ def admit(context: Context, method: str, request: Any) -> None:
 
     Raises YikatongError TERMINAL_UNKNOWN, NOT_ALLOWED.
     """
-    name = peer_name(context)
-    if method.startswith(_OPERATIONS) is not name.startswith(_OPERATOR):
+    name, operations_only = peer_name(context), method.startswith(_OPERATIONS)
+    if operations_only is not name.startswith(_OPERATOR):
         raise YikatongError(Reason.NOT_ALLOWED, "this certificate's role may not call this method")
-    if (named := _terminal_named(request)) is not None and named != name:
+    if operations_only or isinstance(request, _OF_THE_CALLER):
+        return
+    if (named := _terminal_named(request)) != name:
         _log.error("a terminal speaks for another", certificate=name, named=named, method=method)
         raise YikatongError(Reason.TERMINAL_UNKNOWN, "the certificate belongs to another terminal")
 
 
-def _terminal_named(request: Any) -> str | None:
+_OF_THE_CALLER: Final = (gateway.GetAccountRequest, gateway.GetTransactionRequest)
+"""These name no terminal: they are about the one whose certificate asks."""
+
+
+def _terminal_named(request: Any) -> str:
+    """Raises YikatongError NOT_ALLOWED for a request of which nobody has said whom it names."""
     match request:
         case gateway.DebitRequest():
-            return request.order.terminal_id
+            return str(request.order.terminal_id)
         case gateway.ConfirmRequest():
-            return request.original.terminal_id
+            return str(request.original.terminal_id)
         case gateway.ReverseRequest():
-            return request.reversal.original.terminal_id
+            return str(request.reversal.original.terminal_id)
         case gateway.CancelRequest() | gateway.RefundRequest():
-            return request.credit.original.terminal_id
+            return str(request.credit.original.terminal_id)
         case (
             gateway.SignInRequest()
             | gateway.SignOutRequest()
             | gateway.ReportSelfTestRequest()
             | gateway.ReconcileRequest()
         ):
-            return request.terminal_id
+            return str(request.terminal_id)
         case _:
-            return None
+            raise YikatongError(Reason.NOT_ALLOWED, "nobody has said who may ask this")
 
 
 class Money:
@@ -78,6 +85,9 @@ class Money:
     async def Debit(self, request: gateway.DebitRequest, context: Context) -> gateway.DebitResponse:
         order = wire.order_from_wire(request.order)
         answer = await self._router.debit(order, attempt=request.attempt, ttl_ms=request.ttl_ms)
+        if isinstance(answer, Declined) and answer.reason is Reason.TERMINAL_UNKNOWN:
+            # Refused for good and on record, so that nothing can move under this id any more.
+            raise YikatongError(Reason.TERMINAL_UNKNOWN, transaction_id=order.transaction_id)
         return gateway.DebitResponse(answer=wire.debit_answer_to_wire(order.transaction_id, answer))
 
     async def Confirm(self, request: gateway.ConfirmRequest, context: Context) -> gateway.ConfirmResponse:
@@ -134,7 +144,11 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
         presented = sessions.Presented(request.epoch, request.sequence, request.journal_row, request.journal_head)
         try:
             epoch = await self._router.commit(
-                lambda connection: sessions.sign_in(connection, request.terminal_id, presented)
+                lambda connection: (
+                    sessions.renew(connection, request.terminal_id, request.epoch)
+                    if request.renewal
+                    else sessions.sign_in(connection, request.terminal_id, presented)
+                )
             )
         except YikatongError as error:
             _log.error("sign-in refused", terminal_id=request.terminal_id, reason=error.reason.value, **error.facts)
@@ -215,9 +229,12 @@ class Clearing(operations_grpc.ClearingServiceServicer):
         )
 
     async def Audit(self, request: operations.AuditRequest, context: Context) -> operations.AuditResponse:
+        findings, head = await self._books.audit()
         return operations.AuditResponse(
             findings=[
                 operations.Finding(invariant=finding.invariant, subject=finding.subject, detail=finding.detail)
-                for finding in await self._books.audit()
-            ]
+                for finding in findings
+            ],
+            acts=head.number,
+            acts_head=head.digest,
         )

@@ -63,6 +63,16 @@ def sign_in(connection: apsw.Connection, terminal_id: str, presented: Presented)
     return epoch
 
 
+def renew(connection: apsw.Connection, terminal_id: str, epoch: int) -> int:
+    """The same epoch again, also where the record of it was lost. Raises YikatongError TERMINAL_SUPERSEDED."""
+    known = find(connection, terminal_id)
+    if epoch < known.epoch_used:
+        raise YikatongError(Reason.TERMINAL_SUPERSEDED, "another copy of this terminal was here", behind="epoch")
+    sql = "INSERT INTO session VALUES (?1, ?2, 0, 0, 0, x'') ON CONFLICT DO UPDATE SET epoch = max(epoch, ?2)"
+    connection.execute(sql, (terminal_id, epoch))
+    return epoch
+
+
 def note_debit(connection: apsw.Connection, terminal_id: str, epoch: int, sequence: int) -> None:
     """A debit came under this epoch and with this sequence. An epoch that was never granted is not used by that."""
     sql = """INSERT INTO session VALUES (?1, 0, 0, ?3, 0, x'') ON CONFLICT DO UPDATE

@@ -44,6 +44,7 @@ class GatewayChannel:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
+        self.stub = gateway_pb2_grpc.GatewayServiceStub(channel)
 
     @classmethod
     def connect(cls, address: str, identity: Identity, *, server_name: str = "") -> GatewayChannel:
@@ -132,10 +133,12 @@ class SessionLink:
     """Sign-in and reports: what is not money."""
 
     def __init__(self, gateway: GatewayChannel) -> None:
-        self._stub = gateway_pb2_grpc.GatewayServiceStub(gateway.channel)
+        self._stub = gateway.stub
 
-    async def sign_in(self, terminal_id: str, head: Head, software_version: str) -> Granted:
-        """Raises LinkDown, and YikatongError TERMINAL_UNKNOWN or TERMINAL_SUPERSEDED where the gateway refuses."""
+    async def sign_in(self, terminal_id: str, head: Head, software_version: str, *, renewal: bool = False) -> Granted:
+        """`renewal`: this process has been granted `head.epoch` before, and keeps it.
+
+        Raises LinkDown, and YikatongError TERMINAL_UNKNOWN or TERMINAL_SUPERSEDED where the gateway refuses."""
         request = gateway_pb2.SignInRequest(
             terminal_id=terminal_id,
             epoch=head.epoch,
@@ -143,6 +146,7 @@ class SessionLink:
             journal_row=head.number,
             journal_head=head.hash,
             software_version=software_version,
+            renewal=renewal,
         )
         try:
             answer = await self._stub.SignIn(request, timeout=_CALL_S)
@@ -184,7 +188,7 @@ class ReconciliationLink:
     """Reconciliation with the gateway. Every method raises LinkDown."""
 
     def __init__(self, gateway: GatewayChannel, terminal_id: str) -> None:
-        self._stub = gateway_pb2_grpc.GatewayServiceStub(gateway.channel)
+        self._stub = gateway.stub
         self._terminal_id = terminal_id
 
     async def totals(self, date: str, told: Totals, *, still_open: int) -> ComparedDay:
@@ -234,7 +238,7 @@ async def _learn(call: Awaitable[Answer]) -> Answer:
 
 
 def money_link(gateway: GatewayChannel, may_reverse: Callable[[], bool] = lambda: True) -> MoneyLink:
-    return MoneyLink(gateway_pb2_grpc.GatewayServiceStub(gateway.channel), may_reverse)
+    return MoneyLink(gateway.stub, may_reverse)
 
 
 def self_test_link(gateway: GatewayChannel) -> MoneyLink:

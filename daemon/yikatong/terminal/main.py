@@ -91,7 +91,7 @@ async def serve(
         watchdog = Watchdog(notifier, terminal.journal.probe, limit_s=watchdog_limit_s())
         tasks.append(asyncio.create_task(watchdog.run(), name="watchdog"))
         for task in tasks:
-            task.add_done_callback(_background_ended)
+            task.add_done_callback(lambda ended: _background_ended(ended, leave))
         notifier.ready("serving")
         ready(terminal)
         await stop.wait()
@@ -227,6 +227,8 @@ def _pin_entry(config: DaemonConfig) -> PinEntry | None:
     return SerialPinKeypad(Path(config.pin_keypad.device))
 
 
-def _background_ended(task: asyncio.Task[None]) -> None:
+def _background_ended(task: asyncio.Task[None], leave: Callable[[Reason], None]) -> None:
+    """A terminal without its session, its reader's events or its watchdog is none: the next start is better."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("a background task failed", task=task.get_name(), exc_info=error)
+        leave(Reason.INTERNAL)

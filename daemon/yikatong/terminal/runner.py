@@ -330,7 +330,9 @@ class Runner:
             case Answered(answer=Posted() as posted):
                 row = row.learned(posted)
                 return self._hold(row) if decided.next is State.HELD else row
-            case Answered(answer=Declined(other_transaction=other)):
+            case Answered(answer=Declined(reason=reason, other_transaction=other)):
+                if reason is Reason.NOT_SIGNED_IN:  # the gateway has lost its record of us; the next debit shall pass
+                    self._session.stale()
                 return replace(row, other_transaction=other)
             case ReversalAnswered(answer=Reversed(reference=proof) | Tombstoned(reference=proof)):
                 return replace(row, reference=proof)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from yikatong.core.card import CardIdentity
@@ -73,26 +74,31 @@ class Terminal:
         return identity, account
 
     async def keep_signed_in(self) -> None:
-        """Signs in, then watches the link: when it comes back, what waits to be repeated is repeated at once."""
+        """Signs in, and watches the link: when it comes back, what waits to be repeated is repeated at once."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self.session.run(self._tell_readiness))
+            both.create_task(self._watch_link())
 
-        def told() -> None:
-            self.hub.tell(self.readiness())
-
-        await self.session.run(told)
-        if self.session.fenced:
-            return
-        self.runner.nudge()
-        self.credits.nudge()
-        was_ready = True
+    async def _watch_link(self) -> None:
+        await self.session.signed_in.wait()
+        self._nudge()
+        was_reachable = self.session.reachable
         while True:
             await self.session.link_changed()
-            ready = self.not_ready() is None
-            if ready is not was_ready:
-                told()
-                if ready:
-                    self.runner.nudge()
-                    self.credits.nudge()
-            was_ready = ready
+            reachable = self.session.reachable
+            if reachable is not was_reachable:
+                self._tell_readiness()
+                if reachable:
+                    self.session.stale()
+                    self._nudge()
+            was_reachable = reachable
+
+    def _tell_readiness(self) -> None:
+        self.hub.tell(self.readiness())
+
+    def _nudge(self) -> None:
+        self.runner.nudge()
+        self.credits.nudge()
 
     async def watch_reader(self) -> None:
         async for state in self.desk.reader.watch():

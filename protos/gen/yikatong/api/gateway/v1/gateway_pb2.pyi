@@ -31,6 +31,7 @@ class SignInRequest(google.protobuf.message.Message):
     JOURNAL_ROW_FIELD_NUMBER: builtins.int
     JOURNAL_HEAD_FIELD_NUMBER: builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: builtins.int
+    RENEWAL_FIELD_NUMBER: builtins.int
     terminal_id: builtins.str
     epoch: builtins.int
     """The journal as the terminal knows it: last granted epoch, last debit's sequence, number and hash of the last row."""
@@ -38,6 +39,10 @@ class SignInRequest(google.protobuf.message.Message):
     journal_row: builtins.int
     journal_head: builtins.bytes
     software_version: builtins.str
+    renewal: builtins.bool
+    """The process that was granted `epoch` asks again: for what has changed, and for a gateway that has lost its record.
+    It keeps its epoch; of the journal nothing is compared, for debits may be on their way.
+    """
     def __init__(
         self,
         *,
@@ -47,8 +52,9 @@ class SignInRequest(google.protobuf.message.Message):
         journal_row: builtins.int = ...,
         journal_head: builtins.bytes = ...,
         software_version: builtins.str = ...,
+        renewal: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "journal_head", b"journal_head", "journal_row", b"journal_row", "sequence", b"sequence", "software_version", b"software_version", "terminal_id", b"terminal_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "journal_head", b"journal_head", "journal_row", b"journal_row", "renewal", b"renewal", "sequence", b"sequence", "software_version", b"software_version", "terminal_id", b"terminal_id"]) -> None: ...
 
 Global___SignInRequest: typing_extensions.TypeAlias = SignInRequest
 
