@@ -34,7 +34,7 @@ from yikatong.ledger.book import Book
 from yikatong.ledger.link import BookLink
 from yikatong.runtime.leg import LinkDown
 from yikatong.simulation.chance import Rates
-from yikatong.terminal import runner
+from yikatong.terminal import calls
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.runner import Runner
 
@@ -144,10 +144,10 @@ def gateway_declines_when_the_city_is_silent(patch: Patch) -> None:
 
 @mutant(within=120, rates=replace(TROUBLE, lost=0.5, silent_loss=0.0))
 def terminal_gives_up_after_three_reversals(patch: Patch) -> None:
-    real = runner.insist
+    real = calls.insist
 
     async def insist(send: Any, backoff: Any, *, call_s: float, **named: Any) -> Any:
-        if "_reverse." not in send.__qualname__:  # a confirmation
+        if "reversal." not in send.__qualname__:  # a confirmation
             return await real(send, backoff, call_s=call_s, **named)
         for attempt in range(1, 4):
             try:
@@ -159,7 +159,7 @@ def terminal_gives_up_after_three_reversals(patch: Patch) -> None:
                 await asyncio.sleep(backoff(attempt))
         return Tombstoned("given up")
 
-    patch.setattr(runner, "insist", insist)
+    patch.setattr(calls, "insist", insist)
 
 
 @mutant()
@@ -211,7 +211,7 @@ def debit_is_sent_before_it_is_recorded(patch: Patch) -> None:
         if isinstance(event, T.Go) and live.row.state is State.PREPARED:
             live.order = replace(live.order, sequence=next(sequences))
             live.row = replace(live.row, sequence=live.order.sequence)
-            early = asyncio.create_task(self._link.debit(live.order, attempt=1, ttl_ms=30_000))
+            early = asyncio.create_task(self._calls._link.debit(live.order, attempt=1, ttl_ms=30_000))
             early.add_done_callback(lambda done: done.cancelled() or done.exception())
         await real(self, live, event)
 
@@ -286,7 +286,7 @@ def leaving_caller_is_told_declined(patch: Patch) -> None:
 
 @mutant(within=200)
 def not_found_is_taken_for_an_outcome(patch: Patch) -> None:
-    real = runner.ask
+    real = calls.ask
 
     async def ask(link: Any, order: Any, patience: Any, *, may_send: bool = True) -> Any:
         if not may_send:
@@ -297,7 +297,7 @@ def not_found_is_taken_for_an_outcome(patch: Patch) -> None:
                 pass
         return await real(link, order, patience, may_send=may_send)
 
-    patch.setattr(runner, "ask", ask)
+    patch.setattr(calls, "ask", ask)
 
 
 @mutant(within=100)

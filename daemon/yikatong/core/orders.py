@@ -93,11 +93,8 @@ class DebitOrder:
             self.payer.identification_code.reveal().hex(),
             self.payer.card_region.code,
         )
-        digest = hashlib.new("sm3")
-        for field in fields:
-            encoded = field.encode()
-            digest.update(len(encoded).to_bytes(4, "big") + encoded)
-        return digest.digest()
+        encoded = [field.encode() for field in fields]
+        return hashlib.new("sm3", b"".join([len(part).to_bytes(4, "big") + part for part in encoded])).digest()
 
 
 @dataclass(frozen=True, slots=True)

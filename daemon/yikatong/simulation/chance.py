@@ -84,32 +84,30 @@ def draw_rates(dice: random.Random) -> Rates:
 
 @dataclass
 class Chance:
-    """A seed's dice, whether faults are on, what was hit (`points`), and the trace of everything that happened.
-
-    `lines` keeps the trace in words where `verbose`; `digest` is always there.
-    """
+    """A seed's dice, whether faults are on, what was hit (`points`), and the trace of everything that happened."""
 
     seed: int
     rates: Rates
-    verbose: bool = False
     faults: bool = True
     points: Counter[str] = field(default_factory=Counter)
-    lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.dice = random.Random(f"faults {self.seed}")  # noqa: S311 - repeatable on purpose
-        self._hash = hashlib.blake2b(digest_size=16)
+        self._trace: list[tuple[float, str]] = []
+
+    @property
+    def lines(self) -> list[str]:
+        """The trace, for people."""
+        return [f"{at_s:.6f} {text}" for at_s, text in self._trace]
 
     @property
     def digest(self) -> str:
-        return self._hash.hexdigest()
+        """Of the whole trace; the same for the same run alone."""
+        return hashlib.blake2b(repr(self._trace).encode(), digest_size=16).hexdigest()
 
     def note(self, at_s: float, text: str) -> None:
         """One line of the trace."""
-        line = f"{at_s:.6f} {text}"
-        self._hash.update(line.encode())
-        if self.verbose:
-            self.lines.append(line)
+        self._trace.append((at_s, text))
 
     def hits(self, rate: float, point: str) -> bool:
         """Whether the fault strikes now; counted under the point's name where it does."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import apsw
 import msgspec
@@ -24,38 +22,33 @@ _UNMOVED = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The stores, after the last process has gone. `forgot`: the gateway has lost rows."""
+    """The stores, after the last process has gone; journals by terminal. `forgot`: the gateway has lost rows."""
 
-    terminals: list[Path]
-    gateway: Path
-    city: Path
+    journals: dict[str, apsw.Connection]
+    gateway: apsw.Connection
+    city: apsw.Connection
     forgot: bool
 
 
-def rows_of(path: Path) -> list[Transaction]:
+def rows_of(journal: apsw.Connection) -> list[Transaction]:
     """Every row of a journal, oldest first."""
-    with closing(apsw.Connection(str(path))) as connection:
-        return [_ROW.decode(content) for (content,) in connection.execute("SELECT content FROM txn ORDER BY number")]
+    return [_ROW.decode(content) for (content,) in journal.execute("SELECT content FROM txn ORDER BY number")]
 
 
 def compare(files: Files, his: His) -> list[str]:
     """Every broken invariant, in words. Empty where the promise was kept."""
-    journal: Rows = {row.transaction_id: row for path in files.terminals for row in rows_of(path)}
-    with (
-        closing(apsw.Connection(str(files.gateway))) as gateway,
-        closing(apsw.Connection(str(files.city))) as city,
-    ):
-        ledgers = (gateway, city)
-        findings = [finding for ledger in ledgers for finding in report.audit(ledger)]
-        if not files.forgot:
-            findings += clearing_book.audit(gateway)
-        broken = [f"{finding.invariant} {finding.detail} ({finding.subject})" for finding in findings]
-        state, net = _ledger(ledgers)
-        broken += _journal_and_ledger(journal, state, net)
-        routes = dict(gateway.execute("SELECT transaction_id, state FROM route"))
-        broken += _routes(journal, routes, forgot=files.forgot)
-        for path in files.terminals:
-            broken += _head(path, gateway)
+    journal: Rows = {row.transaction_id: row for file in files.journals.values() for row in rows_of(file)}
+    ledgers = (files.gateway, files.city)
+    findings = [finding for ledger in ledgers for finding in report.audit(ledger)]
+    if not files.forgot:
+        findings += clearing_book.audit(files.gateway)
+    broken = [f"{finding.invariant} {finding.detail} ({finding.subject})" for finding in findings]
+    state, net = _ledger(ledgers)
+    broken += _journal_and_ledger(journal, state, net)
+    routes = dict(files.gateway.execute("SELECT transaction_id, state FROM route"))
+    broken += _routes(journal, routes, forgot=files.forgot)
+    for terminal_id, file in files.journals.items():
+        broken += _head(terminal_id, file, files.gateway)
     broken += _orders(journal)
     for request in his.requests:
         broken += _told(request, journal)
@@ -105,15 +98,14 @@ def _routes(journal: Rows, routes: dict[str, str], *, forgot: bool) -> list[str]
     return broken
 
 
-def _head(path: Path, gateway: apsw.Connection) -> list[str]:
+def _head(terminal_id: str, journal: apsw.Connection, gateway: apsw.Connection) -> list[str]:
     """I8: the head that the gateway knows is in the journal's chain."""
     sql = "SELECT journal_row, journal_head FROM session WHERE terminal_id = ?"
-    known = gateway.execute(sql, (path.stem,)).fetchone()
+    known = gateway.execute(sql, (terminal_id,)).fetchone()
     if known is None or known[0] == 0:
         return []
-    with closing(apsw.Connection(str(path))) as connection:
-        found = connection.execute("SELECT head FROM event WHERE number = ?", (known[0],)).fetchone()
-    return [] if found and found[0] == known[1] else [f"I8 {path.stem}: the gateway's head is not in the chain"]
+    found = journal.execute("SELECT head FROM event WHERE number = ?", (known[0],)).fetchone()
+    return [] if found and found[0] == known[1] else [f"I8 {terminal_id}: the gateway's head is not in the chain"]
 
 
 def _orders(journal: Rows) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import shutil
@@ -50,33 +51,48 @@ class Run:
 def run(seed: int, *, verbose: bool = False, rates: Rates | None = None) -> Run:
     """Plays one seed. `rates` instead of those that the seed draws, for directed tests."""
     drawn = draw_rates(random.Random(f"rates {seed}"))  # noqa: S311 - repeatable on purpose
-    chance = Chance(seed, rates or drawn, verbose=verbose)
+    chance = Chance(seed, rates or drawn)
     folder = Path(tempfile.mkdtemp(prefix="yikatong-seed-", dir=_memory_folder()))
     loop = VirtualLoop()
     state = random.getstate()
     random.seed(seed)  # the shipped back-off spreads its load with it
+    province = _Province(folder, loop, chance)
     try:
-        with _alarms_counted(loop, chance):
-            broken = loop.run_until_complete(_Province(folder, loop, chance).play())
+        with _alarms_counted(loop, chance), _garbage_kept():
+            broken = loop.run_until_complete(province.play())
     except Stuck as error:
         broken = [f"I6 {error}"]
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed repeats it
         broken = [f"I0 the run ended: {error!r}"]
     finally:
         random.setstate(state)
-        asyncio.set_event_loop(None)
+
         loop.close()
+        province.close()
         shutil.rmtree(folder)
     broken += [f"I0 {failure}" for failure in loop.failures]
     for line in broken:
         chance.note(loop.time(), line)
-    return Run(seed, broken, chance.digest, chance.points, chance.lines, loop.time(), loop.steps)
+    trace = chance.lines if verbose else []
+    return Run(seed, broken, chance.digest, chance.points, trace, loop.time(), loop.steps)
 
 
 def _memory_folder() -> Path | None:
     """Files in memory: a simulated crash is no power cut, so nothing has to reach a disk."""
     folder = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     return folder if folder.is_dir() else None
+
+
+@contextlib.contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """A run is short: what it leaves is collected after it, and not looked at again and again meanwhile."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextlib.contextmanager
@@ -138,6 +154,11 @@ class _Province:
     def _machines(self) -> list[Machine]:
         return [self._city, self._gateway, *self._terminals]
 
+    def close(self) -> None:
+        """Lets the files go."""
+        for machine in self._machines:
+            machine.close()
+
     async def play(self) -> list[str]:
         """Both phases, then the comparison. Returns what was broken."""
         dice, rates = self._chance.dice, self._chance.rates
@@ -185,8 +206,8 @@ class _Province:
 
     def _compared(self) -> list[str]:
         files = self._files
-        for path in files.terminals:
-            for row in checks.rows_of(path):
+        for journal in files.journals.values():
+            for row in checks.rows_of(journal):
                 self._chance.points[f"outcome {row.state.value}"] += 1
                 self._chance.note(self._loop.time(), f"{row.transaction_id} {row.state.value} {row.reason}")
         return checks.compare(files, self._his)
@@ -194,7 +215,10 @@ class _Province:
     @property
     def _files(self) -> Files:
         return Files(
-            [terminal.path for terminal in self._terminals], self._gateway.path, self._city.path, self._gateway.forgot
+            {terminal.name: terminal.file for terminal in self._terminals},
+            self._gateway.file,
+            self._city.file,
+            self._gateway.forgot,
         )
 
     def _unsettled(self, cashiers: list[asyncio.Task[None]]) -> list[str]:

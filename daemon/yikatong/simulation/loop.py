@@ -25,15 +25,12 @@ class Life:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.kind = name.split("-", maxsplit=1)[0]
+        """`terminal`, `gateway` or `city`: the name without its number."""
         self.alive = True
         self._at_death: list[Callable[[], None]] = []
         self.context = contextvars.Context()
         self.context.run(_PROCESS.set, self)
-
-    @property
-    def kind(self) -> str:
-        """`terminal`, `gateway` or `city`: the name without its number."""
-        return self.name.split("-")[0]
 
     def at_death(self, call: Callable[[], None]) -> None:
         """`call` runs in the outside world at the moment of death: sockets close, files are let go."""
@@ -70,33 +67,116 @@ class Stuck(AssertionError):
     """Nothing is ready and nothing will ever be, or there is no end of it."""
 
 
-class VirtualLoop(asyncio.BaseEventLoop):
-    """`failures` collects what the code under test lets escape; `steps` counts callbacks."""
+class _Handle:
+    """What is to be run; asyncio cancels it."""
 
-    _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
-    _stopping: bool
+    __slots__ = ("arguments", "call", "cancelled", "context")
+
+    def __init__(self, call: Callable[..., object], arguments: tuple[Any, ...], context: contextvars.Context) -> None:
+        self.call, self.arguments, self.context = call, arguments, context
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """The part of an event loop that tasks, futures and time-outs use, without its checks: most of a run is spent here.
+
+    `failures` collects what the code under test lets escape; `steps` counts callbacks.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
+        self._timers = 0
+        self._due: deque[_Handle] = deque()
+        self._later: list[tuple[float, int, _Handle]] = []
+        self._made: list[asyncio.Task[Any]] = []
         self.steps = 0
         self.failures: list[str] = []
-        self._made: list[asyncio.Task[Any]] = []
-        self.set_exception_handler(self._failed)
-        self.set_task_factory(self._make)  # type: ignore[arg-type]  # typeshed wants a wider coroutine
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._now
 
-    def _make(
-        self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **arguments: Any
+    def get_debug(self) -> bool:
+        return False
+
+    def call_soon(  # type: ignore[override]  # typeshed names asyncio's own class of handles
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> _Handle:
+        handle = _Handle(callback, args, context or contextvars.copy_context())
+        self._due.append(handle)
+        return handle
+
+    def call_later(  # type: ignore[override]  # as above
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> _Handle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]  # as above
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> _Handle:
+        handle = _Handle(callback, args, context or contextvars.copy_context())
+        self._timers += 1
+        heapq.heappush(self._later, (when, self._timers, handle))
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]  # typeshed wants a wider coroutine
+        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: contextvars.Context | None = None
     ) -> asyncio.Task[Any]:
         """Keeps every task: when the garbage collector comes must not matter to a run."""
-        task = asyncio.Task(coroutine, loop=loop, **arguments)
+        task = asyncio.Task(coro, loop=self, name=name or "", context=context)
         self._made.append(task)
         return task
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not of_a_store(error):
+            self.failures.append(f"{context.get('message')}: {error!r}")
+
+    def run_until_complete(self, future: Any) -> Any:
+        asyncio._set_running_loop(self)
+        try:
+            task = self.create_task(future)
+            self._run_until(task)
+            return task.result()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def _run_until(self, task: asyncio.Task[Any]) -> None:
+        due = self._due
+        while not task.done():
+            if not due:
+                self._jump()
+            if self.steps > _STEPS_MAX:
+                raise Stuck(f"no end after {_STEPS_MAX} steps")
+            handle = due.popleft()
+            if handle.cancelled:
+                continue
+            process = handle.context.get(_PROCESS)
+            if process is not None and not process.alive:
+                continue
+            self.steps += 1
+            try:
+                handle.context.run(handle.call, *handle.arguments)
+            except Exception as error:  # noqa: BLE001 - of a callback, whatever it is
+                self.call_exception_handler({"message": f"a callback failed: {handle.call!r}", "exception": error})
+
+    def _jump(self) -> None:
+        """To the next timer that is still wanted."""
+        later = self._later
+        while later and later[0][2].cancelled:
+            heapq.heappop(later)
+        if not later:
+            raise Stuck("nothing is ready and no timer is set")
+        self._now = max(self._now, later[0][0])
+        while later and later[0][0] <= self._now:
+            self._due.append(heapq.heappop(later)[2])
 
     def close(self) -> None:
         """Ends what killed processes have left behind."""
@@ -106,35 +186,3 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 task.get_coro().close()
         self._made.clear()
         super().close()
-
-    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        error = context.get("exception")
-        if not of_a_store(error):
-            self.failures.append(f"{context.get('message')}: {error!r}")
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers are dropped when their time comes."""
-
-    def _process_events(self, event_list: list[Any]) -> None:
-        """There is no input or output."""
-
-    def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled
-        if not ready and not self._stopping:
-            while scheduled and scheduled[0]._cancelled:
-                heapq.heappop(scheduled)
-            if not scheduled:
-                raise Stuck("nothing is ready and no timer is set")
-            self._now = max(self._now, scheduled[0].when())
-            while scheduled and scheduled[0].when() <= self._now:
-                ready.append(heapq.heappop(scheduled))
-        if self.steps > _STEPS_MAX:
-            raise Stuck(f"no end after {_STEPS_MAX} steps")
-        for _ in range(len(ready)):
-            handle: Any = ready.popleft()  # asyncio's own fields again
-            if handle._cancelled:
-                continue
-            process = handle._context.get(_PROCESS)
-            if process is None or process.alive:
-                self.steps += 1
-                handle._run()

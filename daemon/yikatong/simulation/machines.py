@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -36,7 +35,7 @@ from yikatong.runtime.clock import accounting_date
 from yikatong.runtime.edge import Edge
 from yikatong.simulation.chance import Chance
 from yikatong.simulation.clock import SimulatedClock
-from yikatong.simulation.disk import SimulatedStore
+from yikatong.simulation.disk import SimulatedStore, open_fresh
 from yikatong.simulation.loop import Life, VirtualLoop, outside
 from yikatong.simulation.network import Channel, Line, Server
 from yikatong.terminal import rpc as terminal_rpc
@@ -82,6 +81,7 @@ class Machine:
         self.life: Life | None = None
         self.stopped = False
         self._store: SimulatedStore | None = None
+        self._file: apsw.Connection | None = None
         self._commits = 0
 
     def start(self) -> None:
@@ -102,7 +102,7 @@ class Machine:
             self.life.kill()
 
     def stop(self) -> None:
-        """Ends for good, so that its files can be read."""
+        """Ends for good, so that its file can be read."""
         self.stopped = True
         if self.life is not None:
             self.life.kill()
@@ -130,14 +130,15 @@ class Machine:
     def path(self) -> Path:
         return self.world.folder / f"{self.name}.db"
 
-    def open_store(self, life: Life, path: Path, **arguments: Any) -> SimulatedStore:
+    def open_store(self, life: Life, path: Path, *, application_id: int, version: int, schema: str) -> SimulatedStore:
+        if self._file is None:
+            self._file = open_fresh(path, application_id, version, schema)
         self._store = SimulatedStore(
-            path,
+            self._file,
             life=life,
             chance=self.world.chance,
             committed=self.committed,
             failed=partial(self.store_failed, life),
-            **arguments,
         )
         return self._store
 
@@ -147,12 +148,17 @@ class Machine:
 
     def read(self, sql: str, *values: str | int) -> list[tuple[Any, ...]]:
         """What is on the machine's disk, whether its process lives or not."""
-        if self.life is not None and self._store is not None and self._store.life is self.life:
-            return self._store.connection.execute(sql, values).fetchall()
-        if not self.path.exists():
-            return []
-        with closing(apsw.Connection(str(self.path))) as connection:
-            return connection.execute(sql, values).fetchall()
+        return [] if self._file is None else self._file.execute(sql, values).fetchall()
+
+    @property
+    def file(self) -> apsw.Connection:
+        """The store's file, once there is one; it stays open over every death."""
+        assert self._file is not None, "the machine has never started"
+        return self._file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def committed(self, connection: apsw.Connection) -> None:
         """A look at the file after each commit."""
@@ -181,14 +187,13 @@ class CityMachine(Machine):
         server = Server(life, Edge())
         service = CityCore(BookLink(store, book, self.clock), store)
         citycore_pb2_grpc.add_CityCoreServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
-        await server.start()
         self._line.listen(server)
 
     def freeze(self, *, frozen: bool) -> None:
         """The city freezes an account, or releases it."""
-        if self.life is not None and self._store is not None and self._store.life is self.life:
+        if self._file is not None:
             status, account = ("FROZEN" if frozen else "ACTIVE"), self.world.chance.dice.randint(1, 3)
-            self._store.connection.execute("UPDATE account SET status = ? WHERE account = ?", (status, account))
+            self._file.execute("UPDATE account SET status = ? WHERE account = ?", (status, account))
 
     def committed(self, connection: apsw.Connection) -> None:
         self.audit(connection)
@@ -232,7 +237,6 @@ class GatewayMachine(Machine):
         server = Server(life, Edge(gateway_rpc.admit))
         service = gateway_rpc.Gateway(partition.router, self._registry, self.clock, policy_hotline="", fault_hotline="")
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
-        await server.start()
         for line in self._lines.values():
             line.listen(server)
 
@@ -241,16 +245,14 @@ class GatewayMachine(Machine):
         if not self.world.chance.hits(self.world.chance.rates.forgets, "gateway forgets"):
             return
         self.forgot = True
-        with apsw.Connection(str(self.path)) as connection:
-            connection.execute(
-                """DROP TRIGGER claim_is_never_deleted;
+        self.file.execute(
+            """BEGIN; DROP TRIGGER claim_is_never_deleted;
                 DELETE FROM claim WHERE transaction_id IN
                     (SELECT transaction_id FROM route WHERE state NOT IN ('REV', 'REJECTED'));
                 DELETE FROM route WHERE state NOT IN ('REV', 'REJECTED');
                 CREATE TRIGGER claim_is_never_deleted BEFORE DELETE ON claim
-                    BEGIN SELECT RAISE(ABORT, 'claims are only added'); END"""
-            )
-        connection.close()
+                    BEGIN SELECT RAISE(ABORT, 'claims are only added'); END; COMMIT"""
+        )
 
     def committed(self, connection: apsw.Connection) -> None:
         self.audit(connection)
@@ -314,7 +316,6 @@ class TerminalMachine(Machine):
         )
         server = Server(life, Edge())
         terminal_rpc.add_to(cast("grpc.aio.Server", server), terminal)
-        await server.start()
         self.journal, self.runner = journal, runner
         self._his.listen(server)
         await terminal.keep_signed_in()

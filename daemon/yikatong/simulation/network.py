@@ -61,6 +61,7 @@ class Server:
         self.life = life
         self._edge = edge
         self._handlers: dict[str, Any] = {}
+        self._guarded: dict[str, Any] = {}
 
     def add_generic_rpc_handlers(self, handlers: Any) -> None:
         """The registered handlers say the same."""
@@ -68,15 +69,13 @@ class Server:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
-    async def start(self) -> None:
-        for method, handler in self._handlers.items():
-            self._handlers[method] = await self._edge.intercept_service(
-                _always(handler),
+    async def serve(self, method: str, payload: bytes, context: Context) -> Reply:
+        handler: Any = self._guarded.get(method)
+        if handler is None:
+            handler = self._guarded[method] = await self._edge.intercept_service(
+                _always(self._handlers[method]),
                 _Details(method),  # type: ignore[arg-type]  # the one field that is read
             )
-
-    async def serve(self, method: str, payload: bytes, context: Context) -> Reply:
-        handler = self._handlers[method]
         try:
             answer = await handler.unary_unary(handler.request_deserializer(payload), context)
         except grpc.aio.AbortError:
@@ -96,22 +95,21 @@ def _always(handler: Any) -> Callable[[Any], Awaitable[Any]]:
     return continuation
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Call:
+    """`misfortune`: factor of all rates; terminals that never get signed in show nothing."""
+
     method: str
     payload: bytes
     deadline_s: float | None
     answer: asyncio.Future[Reply]
     handlers: list[asyncio.Task[Reply]] = field(default_factory=list)
+    name: str = ""
+    misfortune: float = 1.0
 
-    @property
-    def name(self) -> str:
-        return self.method.rsplit("/", 1)[1]
-
-    @property
-    def misfortune(self) -> float:
-        """Factor of all rates: terminals that never get signed in show nothing."""
-        return 0.2 if self.name == "SignIn" else 1.0
+    def __post_init__(self) -> None:
+        self.name = self.method.rsplit("/", 1)[1]
+        self.misfortune = 0.2 if self.name == "SignIn" else 1.0
 
 
 class Line:
