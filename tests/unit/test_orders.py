@@ -70,3 +70,9 @@ def test_an_order_that_was_changed_on_its_way_is_refused() -> None:
     with pytest.raises(YikatongError) as caught:
         wire.order_from_wire(wired)
     assert (caught.value.reason, caught.value.facts["field"]) == (Reason.INVALID_FIELD, "fingerprint")
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_debit_is_more_than_nothing(count: int) -> None:
+    with pytest.raises(ValueError, match="more than nothing"):
+        order(amount=Fen(count))

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.support.rows import row
-from yikatong.core.bill import Bill
+from yikatong.core.bill import Bill, Fund, Item, Share
 from yikatong.core.orders import ReversalCause
 from yikatong.core.reasons import MEANING, Reason
-from yikatong.core.receipt import WIDTH, Issuer, as_text, columns, explanation, receipt
+from yikatong.core.receipt import WIDTH, Issuer, Line, as_text, china_time, columns, explanation, receipt
 from yikatong.core.terminal_table import State, verdict
 
 ISSUER = Issuer("测试药店", "P99000200001-01", "12393", "0531-0000000")
 REASONS = [cause.value for cause in ReversalCause]
 
 
-def text(state: State, reason: Reason | None = None) -> str:
-    made = row(state, reason=reason.value if reason else "", created_at="2026-01-02T03:04:05+00:00")
-    return as_text(receipt(made, Bill(), ISSUER))
+NO_BILL = Bill()
+BILL = Bill(
+    items=(
+        Item(
+            "阿莫西林胶囊 0.25g×24，每日三次，饭后服用，名称长得一行放不下", "XJ01CAA040E001010100001", "", 2_000, 2_960
+        ),
+        Item("挂号", "", "QD-1", 1_500, 690),
+        Item("口罩", "", "", 1, 0),
+    ),
+    shares=tuple(Share(fund.name, 100 + number) for number, fund in enumerate(Fund)),
+    total_fen=4_265,
+)
+
+
+def text(state: State, reason: Reason | None = None, bill: Bill = NO_BILL, **changes: Any) -> str:
+    made = row(state, reason=reason.value if reason else "", created_at="2026-01-02T03:04:05+00:00", **changes)
+    return as_text(receipt(made, bill, ISSUER))
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -54,4 +70,52 @@ def test_every_state_fits_on_paper(state: State) -> None:
     assert all(columns(line) <= WIDTH for line in text(state, Reason.NO_ANSWER_IN_TIME).splitlines())
     assert (explanation(verdict(state), None) is None) == (
         state in {State.APPROVED, State.HELD, State.DECLINED, State.REVERSED, State.ABORTED}
+    )
+
+
+def test_the_window_s_clock_is_eight_hours_ahead() -> None:
+    assert "2026-01-02 11:04:05" in text(State.APPROVED)
+    assert china_time("") == ""
+
+
+def test_a_bill_is_shown_item_by_item_and_share_by_share() -> None:
+    flat = text(State.APPROVED, bill=BILL).replace("\n  ", "")
+    for shown in (
+        "放不下 × 2  29.60", "National XJ01CAA040E001010100001", "挂号 × 1.5  6.90", "Local QD-1", "口罩 × 0.001  0.00",
+        "总金额 Bill total: 42.65 元",
+        *(f"{fund.value[0]} {fund.value[1]}: 1.0{number} 元" for number, fund in enumerate(Fund)),
+    ):  # fmt: skip
+        assert shown in flat
+    assert flat.count("National —") == flat.count("Local —") == 2
+    assert "Bill total" not in text(State.APPROVED)
+
+
+def test_an_approval_says_where_and_what_is_left() -> None:
+    known = {"balance_fen": 96_350, "reference": "371000-1", "accounting_date": "2026-01-02"}
+    city = {"home_region": "371000", "home_city_zh": "威海", "home_city_en": "Weihai"}
+    flat = text(State.APPROVED, **known, **city, order_part="2", order_no="RX-1")
+    for shown in (
+        "单据号 Order: RX-1 (2)", "参保地 Home city: 威海 Weihai (371000)", "个人账户扣款 Personal account: 36.50 元",
+        "账户余额 Balance: 963.50 元", "参考号 Reference: 371000-1", "记账日 Accounting date: 2026-01-02",
+    ):  # fmt: skip
+        assert shown in flat
+    without = text(State.APPROVED)
+    assert "Balance" not in without
+    assert "Home city" not in without
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_only_a_reversal_is_proven_by_the_reversal_s_reference(state: State) -> None:
+    assert ("冲正参考号 Proof: 371000-2" in text(state, reference="371000-2")) == (state is State.REVERSED)
+    assert "Proof" not in text(state)
+
+
+def test_titles_are_centred_and_a_long_one_takes_two_lines() -> None:
+    rule = "-" * WIDTH
+    assert (
+        as_text((Line("", "", "短 / Short"), Line("", "", "x"))) == f"{rule}\n{' ' * 19}短 / Short\n{rule}\nx\n{rule}\n"
+    )
+    two = as_text((Line("", "", "很长很长很长很长很长的标题 / A very long title of a slip"),))
+    assert (
+        two == f"{rule}\n{' ' * 11}很长很长很长很长很长的标题\n{' ' * 10}A very long title of a slip\n{rule}\n{rule}\n"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from yikatong.core.orders import (
     Accepted,
@@ -252,6 +252,8 @@ def _answered_while_sent(event: Answered) -> Step:
             return _stay(State.SENT, Effect.ALARM, Effect.LEAVE_SERVICE)
         case Conflict() | Unfit():
             return _reverse(ReversalCause.BAD_ANSWER, Effect.ALARM)
+        case never:
+            assert_never(never)
 
 
 def _reversal_answered(event: ReversalAnswered) -> Step:
@@ -264,6 +266,8 @@ def _reversal_answered(event: ReversalAnswered) -> Step:
             return _manual()
         case Undecided():
             return _stay(State.REVERSING, Effect.SEND_REVERSAL)
+        case never:
+            assert_never(never)
 
 
 def _reversal_answered_once_accepted(event: ReversalAnswered) -> Step:
@@ -274,6 +278,8 @@ def _reversal_answered_once_accepted(event: ReversalAnswered) -> Step:
             return _manual()
         case Accepted() | Undecided():
             return _stay(State.ACCEPTED, Effect.ASK_LATER)
+        case never:
+            assert_never(never)
 
 
 def _late_answer_when_final(state: State) -> Callable[[Answered], Step]:
@@ -293,6 +299,8 @@ def _confirm_answered(event: ConfirmAnswered) -> Step:
             return _stay(State.APPROVED, Effect.ALARM)
         case Undecided():
             return _stay(State.APPROVED, Effect.SEND_CONFIRM)
+        case never:
+            assert_never(never)
 
 
 def _operator_decided(event: OperatorDecided) -> Step:

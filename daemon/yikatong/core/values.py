@@ -32,12 +32,6 @@ class Fen:
     def __add__(self, other: Fen) -> Fen:
         return Fen(self.count + other.count)
 
-    def __sub__(self, other: Fen) -> Fen:
-        return Fen(self.count - other.count)
-
-    def __neg__(self) -> Fen:
-        return Fen(-self.count)
-
     def __str__(self) -> str:
         """Yuan with two decimals, as a person reads it."""
         whole, part = divmod(abs(self.count), 100)
@@ -64,11 +58,6 @@ class Region:
 
     def __str__(self) -> str:
         return self.code
-
-    @property
-    def city(self) -> Region:
-        """The prefecture-level city: first four digits and 00. A hint; the table of cities decides."""
-        return Region(self.code[:4] + "00")
 
 
 @dataclass(frozen=True, slots=True)

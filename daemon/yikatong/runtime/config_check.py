@@ -57,7 +57,7 @@ def _inside(shape: Any, value: Any, keys: Keys) -> Iterator[Finding]:
                 close = difflib.get_close_matches(name, fields.keys() - value.keys(), n=1)
                 zh, en = (f"；是否应为 {close[0]}？", f"; is it {close[0]}?") if close else ("", "")
                 yield Finding((*keys, name), f"没有这个键{zh}", f"there is no such key{en}")
-        for name in fields.keys() - value.keys():
+        for name in sorted(fields.keys() - value.keys()):
             if fields[name].required:
                 yield from _missing(fields[name].type, (*keys, name))
     elif isinstance(value, list) and get_origin(shape) is list:
