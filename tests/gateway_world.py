@@ -217,6 +217,12 @@ class World:
         """Reads the far city's database; its process must be down."""
         return _rows(self.folder / "city" / "city.db", sql)
 
+    def change_gateway(self, *statements: str) -> None:
+        """Changes the gateway's database behind its back; it must be down."""
+        with contextlib.closing(sqlite3.connect(self.folder / "gateway" / "gateway.db")) as connection, connection:
+            for statement in statements:
+                connection.execute(statement)
+
     def gateway_rows(self, sql: str) -> list[tuple[object, ...]]:
         """Reads the gateway's database; it must be down."""
         return _rows(self.folder / "gateway" / "gateway.db", sql)

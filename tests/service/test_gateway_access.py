@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,12 +17,23 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from tests.gateway_world import OTHER_TERMINAL, TERMINAL, World, order, payer, world
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from yikatong.api.operations.v1 import operations_pb2, operations_pb2_grpc
+from yikatong.api.operations.v1 import operations_pb2
 from yikatong.core.credits import CreditDeclined, CreditKind, CreditOrder
-from yikatong.core.orders import Declined, Fenced, NotFound, Posted, ReversalCause, Tombstoned
-from yikatong.core.reasons import Reason
+from yikatong.core.orders import (
+    AlreadyReversed,
+    Declined,
+    Fenced,
+    NotFound,
+    Posted,
+    ReversalCause,
+    Reversed,
+    Tombstoned,
+    WasDeclined,
+)
+from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Institution, TerminalId, TransactionId
 from yikatong.gateway.development_ca import DevelopmentCa
+from yikatong.gateway.rpc import admit
 from yikatong.runtime import wire
 from yikatong.runtime.edge import error_of
 from yikatong.runtime.tls import Identity
@@ -105,21 +118,98 @@ async def test_a_terminal_speaks_for_itself_alone(province: World) -> None:
         assert await link.enquire(debit) == NotFound(), "nothing was recorded"
 
 
-async def test_roles(province: World) -> None:
-    not_allowed = (grpc.StatusCode.PERMISSION_DENIED, Reason.NOT_ALLOWED)
+GATEWAY = ("yikatong.api.gateway.v1.GatewayService", "yikatong.api.gateway.v1.SelfTestService")
+OPERATIONS = (
+    "yikatong.api.operations.v1.ClearingService",
+    "yikatong.api.operations.v1.ReconciliationService",
+    "yikatong.api.operations.v1.RegistryService",
+)
+
+
+def _methods() -> list[tuple[str, str]]:
+    """Every method of the two packages, by its service: what is served, and what the matrix has to know."""
+    protos = Path(__file__).resolve().parents[2] / "protos/gen/yikatong/api"
+    found = []
+    for folder in ("gateway", "operations"):
+        for path in sorted((protos / folder / "v1").glob("*_pb2.py")):
+            module = importlib.import_module(f"yikatong.api.{folder}.v1.{path.stem}")
+            for service in module.DESCRIPTOR.services_by_name.values():
+                found += [(service.full_name, method.name) for method in service.methods]
+    return found
+
+
+def test_the_matrix_knows_every_service() -> None:
+    assert {service for service, _ in _methods()} == {*GATEWAY, *OPERATIONS}
+
+
+@pytest.mark.parametrize(
+    ("name", "services"),
+    [(TERMINAL, GATEWAY), ("terminal-99", GATEWAY), ("operator-1", OPERATIONS), ("gateway", GATEWAY)],
+)
+async def test_every_method_is_for_its_role_alone(province: World, name: str, services: tuple[str, ...]) -> None:
+    """Requests are empty: who may call hears that, who may not hears nothing else than that."""
     async with province.gateway() as port:
-        books: operations_pb2_grpc.ClearingServiceAsyncStub = operations_pb2_grpc.ClearingServiceStub(
-            province.channel(port).channel
-        )
-        assert await _refusal(books.GetBooks(operations_pb2.GetBooksRequest())) == not_allowed
-        assert await _refusal(books.Audit(operations_pb2.AuditRequest())) == not_allowed
-        operator = stub_of(province.channel(port, "operator-1"))
-        account = gateway_pb2.GetAccountRequest(payer=wire.payer_to_wire(payer(1)))
-        assert await _refusal(operator.GetAccount(account)) == not_allowed
-        stranger = stub_of(province.channel(port, "terminal-99"))
+        channel = province.channel(port, name).channel
+        refused = set()
+        for service, method in _methods():
+            call = channel.unary_unary(f"/{service}/{method}")
+            try:
+                await call(b"")
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is not grpc.StatusCode.UNIMPLEMENTED, method
+                told = error_of(error)
+                if told is not None and told.reason is Reason.NOT_ALLOWED:
+                    refused.add((service, method))
+        assert refused == {(service, method) for service, method in _methods() if service not in services}
+
+
+async def test_a_certificate_that_is_no_terminals_learns_and_files_nothing(province: World) -> None:
+    name = "terminal-99"
+    async with province.gateway() as port:
+        stranger = stub_of(province.channel(port, name))
         unknown = (grpc.StatusCode.PERMISSION_DENIED, Reason.TERMINAL_UNKNOWN)
-        assert await _refusal(stranger.SignIn(gateway_pb2.SignInRequest(terminal_id="terminal-99"))) == unknown
-        assert await _refusal(stranger.GetAccount(account)) == unknown
+        account = gateway_pb2.GetAccountRequest(payer=wire.payer_to_wire(payer(1)))
+        run = str(uuid4())
+        for call in (
+            stranger.SignIn(gateway_pb2.SignInRequest(terminal_id=name)),
+            stranger.GetAccount(account),
+            stranger.ReportSelfTest(gateway_pb2.ReportSelfTestRequest(terminal_id=name, run_id=run)),
+        ):
+            assert await _refusal(call) == unknown
+
+
+class _Caller:
+    """Just enough of a call's context: who it is."""
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_common_name": [TERMINAL.encode()]}
+
+
+def test_a_request_of_which_nobody_said_whom_it_names_is_refused() -> None:
+    with pytest.raises(YikatongError) as caught:
+        admit(_Caller(), "/yikatong.api.gateway.v1.GatewayService/New", operations_pb2.AuditRequest())  # type: ignore[arg-type]  # just enough
+    assert caught.value.reason is Reason.NOT_ALLOWED
+
+
+async def test_a_terminal_that_was_taken_out_is_refused_for_good_and_may_still_reverse(province: World) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        paid = order(1)
+        assert isinstance(await link.debit(paid, attempt=1, ttl_ms=9_000), Posted)
+    async with province.gateway(terminals=[]) as port:
+        stub, link = stub_of(province.channel(port)), province.link(port)
+        fresh, repeated = order(1), order(1)
+        request = gateway_pb2.DebitRequest(order=wire.order_to_wire(fresh), attempt=1, ttl_ms=9_000)
+        for _ in range(2):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.Debit(request)
+            told = error_of(caught.value)
+            assert told is not None
+            assert (caught.value.code(), told.reason) == (grpc.StatusCode.PERMISSION_DENIED, Reason.TERMINAL_UNKNOWN)
+            assert (told.facts["outcome"], told.facts["retry"]) == ("NOT_MOVED", "NEVER")
+        assert await link.reverse(fresh, ReversalCause.TIMEOUT) == WasDeclined(), "what was said holds"
+        assert await link.debit(repeated, attempt=2, ttl_ms=9_000) == AlreadyReversed(), "it may have been forwarded"
+        assert isinstance(await link.reverse(paid, ReversalCause.RECOVERY), Reversed)
 
 
 async def test_only_the_gateway_may_call_a_city(province: World) -> None:

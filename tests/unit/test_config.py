@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yikatong.cli.ops import Operator
+from yikatong.cli.asking import Operator
 from yikatong.gateway.config import GatewayConfig
 from yikatong.runtime.config import ConfigurationInvalid, Mistake, load
 from yikatong.runtime.config_check import findings

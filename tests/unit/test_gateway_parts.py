@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 
 import apsw
 import msgspec
 import pytest
 
-from tests.gateway_world import FAR, HERE, PHARMACY, TERMINAL, payer, person
-from yikatong.core.orders import City
+from tests.gateway_world import FAR, HERE, PHARMACY, TERMINAL, order, payer, person
+from yikatong.core.orders import City, ReversalCause
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Institution, Region
 from yikatong.gateway.config import CityConfig, GatewayConfig, InstitutionConfig, TerminalConfig, Tls
+from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.gateway.directory import OneCity, SampleDirectory
+from yikatong.gateway.main import serve
 from yikatong.gateway.partition import Partition
 from yikatong.gateway.registry import HomeCity, registry_from
 from yikatong.gateway.router import WAITS
@@ -163,6 +167,64 @@ async def test_a_store_whose_commit_is_unknown_never_says_that_nothing_moved(tmp
         assert partition.router.store_failed.is_set()
     finally:
         await partition.close()
+
+
+def _open(path: Path, home: City) -> Coroutine[object, object, Partition]:
+    return Partition.open(
+        path,
+        embedded={home.region: home},
+        links={},
+        registry=registry_from(config()).with_cities([HomeCity(home, "OPEN", "", "9", "", "")]),
+        directory=OneCity(home.region),
+        rules=Rules(fenced=False, debit_max=Fen(10_000)),
+        clock=SystemClock(),
+        waits=WAITS,
+        accounts=[],
+    )
+
+
+async def test_a_store_without_its_key_is_refused_and_gets_no_new_one(tmp_path: Path) -> None:
+    city, path = City(THIRD, "第三市", "Third"), tmp_path / "gateway.db"
+    await (await _open(path, city)).close()
+    path.with_suffix(".key").unlink()
+    with pytest.raises(YikatongError) as caught:
+        await _open(path, city)
+    assert (caught.value.reason, caught.value.facts["file"]) == (Reason.STORE_UNAVAILABLE, "gateway.key")
+    assert not path.with_suffix(".key").exists()
+
+
+async def test_a_city_that_has_transactions_must_stay_in_the_configuration(tmp_path: Path) -> None:
+    city, path = City(THIRD, "第三市", "Third"), tmp_path / "gateway.db"
+    partition = await _open(path, city)
+    await partition.router.start()
+    await partition.router.reverse(order(1), ReversalCause.TIMEOUT)
+    await partition.close()
+    partition = await _open(path, City(HERE, "济南", "Jinan"))
+    try:
+        with pytest.raises(YikatongError) as caught:
+            await partition.router.start()
+    finally:
+        await partition.close()
+    assert (caught.value.reason, caught.value.facts["key"]) == (Reason.CONFIGURATION_INVALID, "cities")
+    assert THIRD.code in caught.value.detail
+
+
+@pytest.mark.parametrize("wrong", ["authority", "certificate", "key", "missing", "another's key"])
+async def test_certificates_are_looked_at_before_any_store_is_made(tmp_path: Path, wrong: str) -> None:
+    ca = DevelopmentCa.create(tmp_path / "pki")
+    identity, other = ca.server("gateway"), ca.server("other")
+    match wrong:
+        case "missing":
+            identity.key.unlink()
+        case "another's key":
+            identity.key.write_bytes(other.key.read_bytes())
+        case file:
+            getattr(identity, file).write_text("nothing of the kind")
+    tls = Tls(str(identity.authority), str(identity.certificate), str(identity.key))
+    with pytest.raises(YikatongError) as caught:
+        await serve(config(tls=tls, state_dir=str(tmp_path / "state"), cities=[]), stop=asyncio.Event())
+    assert caught.value.reason is Reason.CERTIFICATE_INVALID
+    assert not (tmp_path / "state").exists()
 
 
 # --- keys and seeds ---------------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
+from yikatong.cli.asking import Operator
 from yikatong.gateway.config import GatewayConfig
 from yikatong.gateway.registry import registry_from
 from yikatong.runtime.config import load
 from yikatong.terminal.config import DaemonConfig
 
 SAMPLES = Path(__file__).resolve().parents[2] / "deploy/config"
-SHAPES = {"daemon.toml": DaemonConfig, "gateway.toml": GatewayConfig}
+SHAPES = {"daemon.toml": DaemonConfig, "gateway.toml": GatewayConfig, "operator.toml": Operator}
 
 NO_DEFAULT = {
     "pin_keypad.device",

@@ -2,91 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import click
-import msgspec
 
-from yikatong.cli import client, output
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.cli import ops_registry, output
+from yikatong.cli.asking import CALL_S, Operator, asked, plain, run, to_gateway, with_operator
 from yikatong.core.reconciliation import Class, Difference, Row, Totals
 from yikatong.core.values import Fen
 
 if TYPE_CHECKING:
-    import grpc.aio
-    from google.protobuf.message import Message
-
     from yikatong.api.operations.v1 import reconciliation_pb2 as api
 
-OPERATOR_DEFAULT: Final = Path("/etc/yikatong/operator.toml")
-OPERATOR_VARIABLE: Final = "YIKATONG_OPERATOR"
-
-_CALL_S: Final = 60.0
 _COMPARE_S: Final = 1800.0
 _SHOWN: Final = 200
-
-Answer = TypeVar("Answer")
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Operator(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """operator.toml: where the gateway is, and who the operator is (PEM files)."""
-
-    gateway: str
-    authority: str
-    certificate: str
-    key: str
-    server_name: str = ""
-
-
-def with_operator(command: Command) -> Command:
-    """Adds the options that say who asks; handed on as `operator: Operator`."""
-
-    def made(
-        gateway: str, authority: str, certificate: str, key: str, server_name: str, operator: Path | None, **others: Any
-    ) -> Any:
-        from yikatong.runtime.config import load
-
-        said = {"gateway": gateway, "authority": authority, "certificate": certificate, "key": key}
-        missing = [name for name, value in said.items() if not value]
-        if not missing:
-            return command(operator=Operator(**said, server_name=server_name), **others)
-        if len(missing) < len(said):
-            raise click.UsageError(f"--{missing[0]} 缺失 / is missing")
-        try:
-            found = load(operator or OPERATOR_DEFAULT, Operator)
-        except YikatongError as error:
-            sys.exit(client.tell(error))
-        return command(operator=found, **others)
-
-    made.__name__, made.__doc__ = command.__name__, command.__doc__
-    made.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]  # where click keeps a command's options
-    path = click.Path(path_type=str, dir_okay=False)
-    for option in (
-        click.option("--gateway", default="", metavar="HOST:PORT", help="网关地址 / the gateway's address"),
-        click.option("--authority", type=path, default="", help="CA 证书 / the authority's certificate (PEM)"),
-        click.option("--certificate", type=path, default="", help="操作员证书 / the operator's certificate (PEM)"),
-        click.option("--key", type=path, default="", help="操作员私钥 / the operator's key (PEM)"),
-        click.option("--server-name", default="", help="网关证书中的名称 / name in the gateway's certificate"),
-        click.option(
-            "--operator",
-            type=click.Path(path_type=Path, dir_okay=False),
-            envvar=OPERATOR_VARIABLE,
-            default=None,
-            help=f"以上各项的 TOML 文件 / a TOML file with the above ({OPERATOR_DEFAULT})",
-        ),
-    ):
-        made = option(made)
-    return made  # type: ignore[return-value]  # it is called as click calls commands, by keyword
 
 
 @click.group()
 def ops() -> None:
-    """省级运维：对账、账务自证 / The operator's side: reconciliation, and the books' proof."""
+    """省级运维：机构、参保地、待决交易、对账、账务自证 / The operator's side of the gateway."""
+
+
+for _command in ops_registry.COMMANDS:
+    ops.add_command(_command)
 
 
 @ops.command()
@@ -104,19 +43,19 @@ def reconcile(operator: Operator, date: str) -> None:
     from yikatong.api.operations.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 
     async def work() -> tuple[list[api.Reconciliation], api.ListDifferencesResponse]:
-        async with _channel(operator) as channel:
+        async with to_gateway(operator) as channel:
             stub = ReconciliationServiceStub(channel)
-            await _asked(stub.ReconcileCities(api.ReconcileCitiesRequest(accounting_date=date), timeout=_COMPARE_S))
-            days = await _asked(
-                stub.ListReconciliations(api.ListReconciliationsRequest(accounting_date=date), timeout=_CALL_S)
+            await asked(stub.ReconcileCities(api.ReconcileCitiesRequest(accounting_date=date), timeout=_COMPARE_S))
+            days = await asked(
+                stub.ListReconciliations(api.ListReconciliationsRequest(accounting_date=date), timeout=CALL_S)
             )
             listed = api.ListDifferencesRequest(accounting_date=date, page_size=_SHOWN)
-            return list(days.reconciliations), await _asked(stub.ListDifferences(listed, timeout=_CALL_S))
+            return list(days.reconciliations), await asked(stub.ListDifferences(listed, timeout=CALL_S))
 
-    days, listed = _run(work())
+    days, listed = run(work())
     if output.wants_json():
         result = api.ListReconciliationsResponse(reconciliations=days)
-        output.echo_json({**_plain(result), **_plain(listed)})
+        output.echo_json({**plain(result), **plain(listed)})
     else:
         for day in days:
             _show_day(day)
@@ -139,13 +78,13 @@ def differences(operator: Operator, date: str, settled: bool) -> None:
     from yikatong.api.operations.v1.reconciliation_pb2_grpc import ReconciliationServiceStub
 
     async def work() -> api.ListDifferencesResponse:
-        async with _channel(operator) as channel:
+        async with to_gateway(operator) as channel:
             request = api.ListDifferencesRequest(accounting_date=date, settled=settled, page_size=_SHOWN)
-            return await _asked(ReconciliationServiceStub(channel).ListDifferences(request, timeout=_CALL_S))
+            return await asked(ReconciliationServiceStub(channel).ListDifferences(request, timeout=CALL_S))
 
-    listed = _run(work())
+    listed = run(work())
     if output.wants_json():
-        output.echo_json(_plain(listed))
+        output.echo_json(plain(listed))
     elif not listed.differences:
         output.say("✓ 没有差异。", "✓ No differences.")
     else:
@@ -169,69 +108,30 @@ def audit(operator: Operator) -> None:
     from yikatong.api.operations.v1.operations_pb2_grpc import ClearingServiceStub
 
     async def work() -> operations_pb2.AuditResponse:
-        async with _channel(operator) as channel:
-            return await _asked(ClearingServiceStub(channel).Audit(operations_pb2.AuditRequest(), timeout=_COMPARE_S))
+        async with to_gateway(operator) as channel:
+            return await asked(ClearingServiceStub(channel).Audit(operations_pb2.AuditRequest(), timeout=_COMPARE_S))
 
-    answer = _run(work())
+    answer = run(work())
     found = answer.findings
     if output.wants_json():
-        output.echo_json(_plain(answer))
+        output.echo_json(plain(answer))
     elif not found:
         output.say(
             "✓ 账务自证通过：分录合计为零，余额等于分录之和，债权与路由一致。",
             "✓ The books hold: entries add up to zero, balances to their entries, claims fit their routes.",
+        )
+    if not output.wants_json():
+        head = answer.acts_head.hex()
+        output.say(
+            f"操作留痕 {answer.acts} 条，末条摘要 {head}（请另行记录，日后可证明无一缺失）。",
+            f"Operators' acts: {answer.acts}, last digest {head} (note it elsewhere: it proves that none is gone).",
         )
     for finding in [] if output.wants_json() else found:
         click.echo(f"✗ {finding.invariant}  {finding.subject}  {finding.detail}")
     sys.exit(int(bool(found)))
 
 
-# --- asking -----------------------------------------------------------------------------------------------------
-
-
-def _channel(operator: Operator) -> grpc.aio.Channel:
-    import grpc.aio
-
-    from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
-
-    identity = Identity(Path(operator.authority), Path(operator.certificate), Path(operator.key))
-    options: list[tuple[str, Any]] = list(CLIENT_OPTIONS)
-    if operator.server_name:
-        options.append(("grpc.ssl_target_name_override", operator.server_name))
-    return grpc.aio.secure_channel(operator.gateway, identity.channel_credentials(), options=options)
-
-
-async def _asked(call: Awaitable[Answer]) -> Answer:
-    """The answer. Raises YikatongError: what the gateway says, or GATEWAY_UNREACHABLE."""
-    import grpc.aio
-
-    from yikatong.runtime import edge
-
-    try:
-        return await call
-    except grpc.aio.AioRpcError as error:
-        told = edge.error_of(error)
-        raise told or YikatongError(Reason.GATEWAY_UNREACHABLE, error.code().name) from error
-
-
-def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
-    """Runs `work`; a failure is told to the person and ends the command with exit status 2."""
-    try:
-        return asyncio.run(work)
-    except YikatongError as error:
-        if output.wants_debug():
-            raise
-        client.tell(error)
-        sys.exit(client.EXIT_NOT_ASKED)
-
-
 # --- showing ----------------------------------------------------------------------------------------------------
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    from google.protobuf.json_format import MessageToDict
-
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def _show_day(day: api.Reconciliation) -> None:

@@ -95,6 +95,11 @@ class Reason(Enum):
     NOT_CANCELLABLE = "NOT_CANCELLABLE"
     REFUND_EXCEEDS_DEBIT = "REFUND_EXCEEDS_DEBIT"
     NEEDS_OPERATOR = "NEEDS_OPERATOR"
+    UPHELD_BY_OPERATORS = "UPHELD_BY_OPERATORS"
+    REVERSED_BY_OPERATORS = "REVERSED_BY_OPERATORS"
+    SECOND_PERSON_NEEDED = "SECOND_PERSON_NEEDED"
+    DECISION_DIFFERS = "DECISION_DIFFERS"
+    NOT_DECIDABLE = "NOT_DECIDABLE"
     TOO_MANY_UNRESOLVED = "TOO_MANY_UNRESOLVED"
     JOURNAL_UNAVAILABLE = "JOURNAL_UNAVAILABLE"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
@@ -193,6 +198,11 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.NOT_CANCELLABLE: _declined("该笔扣款不能撤销。", "The debit can not be cancelled.", "隔日、已退费或已撤销的扣款不能撤销；可改办退费。", "A debit of an earlier accounting date, or one that was refunded or cancelled, can not; refund what is left."),
     Reason.REFUND_EXCEEDS_DEBIT: _declined("退费金额超过可退余额。", "The refund exceeds what is left of the debit.", "请查询该笔扣款的可退金额后重新办理。", "Look up what is still refundable, then refund no more than that."),
     Reason.NEEDS_OPERATOR: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "该笔交易需要人工核实。", "An operator must decide this transaction.", "请拨打故障热线，不要重复收费。", "Call the fault hotline; do not charge again."),
+    Reason.UPHELD_BY_OPERATORS: Meaning(Status.FAILED_PRECONDITION, Moved.MOVED, Retry.NEVER, "经两名操作员核定，该笔扣款成立。", "Two operators have decided that the debit stands.", "已收费；请勿再收。", "It is paid; do not charge again."),
+    Reason.REVERSED_BY_OPERATORS: _declined("经两名操作员核定，该笔扣款已退回。", "Two operators have decided that the debit is undone; the money is back.", "未扣款；可重新收费。", "No money is taken; charge again if wanted."),
+    Reason.SECOND_PERSON_NEEDED: Meaning(Status.PERMISSION_DENIED, Moved.PENDING, Retry.NEVER, "须由另一名操作员复核。", "Another operator must approve it.", "请由持另一张操作员证书的人员以相同决定复核。", "Let somebody with another operator certificate approve the same decision."),
+    Reason.DECISION_DIFFERS: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "与已提出的决定不同，未执行。", "The decision differs from the one that was proposed; nothing was done.", "请两人核对；需要时先撤回（withdraw）已提出的决定。", "Compare notes; if need be withdraw the proposal first."),
+    Reason.NOT_DECIDABLE: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "不能对该笔交易作此决定。", "This can not be decided for this transaction.", "请用 yikatong ops unresolved 查看双方记录。", "Look at both sides with yikatong ops unresolved."),
     Reason.TOO_MANY_UNRESOLVED: _before("未决交易过多，暂停扣款。", "Too many transactions are open; no new debit is taken.", "请检查网络；运行 yikatong doctor。", "Check the network; run yikatong doctor."),
     Reason.JOURNAL_UNAVAILABLE: _before("终端流水不可用，停止扣款。", "The terminal's journal is not available; no money may move.", "请检查磁盘空间；运行 yikatong doctor 并拨打故障热线。", "Check the disk; run yikatong doctor and call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.STORE_UNAVAILABLE: _before("网关数据库不可用。", "The gateway's database is not available.", *_CALL, status=Status.UNAVAILABLE),

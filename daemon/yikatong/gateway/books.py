@@ -11,7 +11,8 @@ import apsw
 from yikatong.core.orders import City
 from yikatong.core.reasons import YikatongError
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import clearing_book
+from yikatong.gateway import clearing_book, tickets
+from yikatong.gateway.acts import Acts, Head
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.registry import Registry
 from yikatong.ledger import report
@@ -32,8 +33,11 @@ class CityBooks:
 class Books:
     """Reads the gateway's own database, and asks the cities that have their own."""
 
-    def __init__(self, store: DurableStore, registry: Registry, remote: Mapping[Region, CityClient]) -> None:
+    def __init__(
+        self, store: DurableStore, registry: Registry, remote: Mapping[Region, CityClient], acts: Acts
+    ) -> None:
         self._store = store
+        self._acts = acts
         self._registry = registry
         self._remote = remote
 
@@ -51,9 +55,22 @@ class Books:
             result.append(CityBooks(home.city, client is None, ledger, claims))
         return result
 
-    async def audit(self) -> list[Finding]:
-        """Findings in the gateway's own database: embedded ledgers, claims, and how they fit."""
-        return await self._store.commit(lambda c: [*report.audit(c), *clearing_book.audit(c)])
+    async def audit(self) -> tuple[list[Finding], Head]:
+        """Findings in the gateway's own database: embedded ledgers, claims, how they fit, and what operators did.
+
+        Also where the chain of operators' acts stands.
+        """
+
+        def job(connection: apsw.Connection) -> tuple[list[Finding], Head]:
+            findings = [
+                *report.audit(connection),
+                *clearing_book.audit(connection),
+                *self._acts.audit(connection),
+                *tickets.audit(connection, self._acts),
+            ]
+            return findings, self._acts.head(connection)
+
+        return await self._store.commit(job)
 
 
 def _own(region: Region, connection: apsw.Connection) -> tuple[dict[str, Fen], Totals | None]:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from yikatong.api.citycore.v1 import citycore_pb2 as city
 from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
@@ -31,6 +32,8 @@ from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
 Answer = TypeVar("Answer")
 
 _LIST_S = 10.0
+_HEALTH_S = 2.0
+_SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
 class CityClient:
@@ -130,6 +133,15 @@ class CityClient:
             Entry(entry.entry, entry.transaction_id, entry.account, Fen(entry.amount_fen), entry.accounting_date)
             for entry in page.entries
         ], page.more
+
+    async def answers(self) -> bool:
+        """Whether anything answers there now; a core need not offer the health service for that."""
+        stub: Any = health_pb2_grpc.HealthStub(self._channel)  # typed without its methods
+        try:
+            await stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_S)
+        except grpc.aio.AioRpcError as error:
+            return error.code() not in _SILENT
+        return True
 
     async def close(self) -> None:
         await self._channel.close()

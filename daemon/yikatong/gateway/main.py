@@ -20,15 +20,18 @@ from yikatong.api.operations.v1 import (
     operations_pb2_grpc,
     reconciliation_pb2,
     reconciliation_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
 )
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import reconciliation_rpc, rpc
+from yikatong.gateway import reconciliation_rpc, registry_rpc, rpc
 from yikatong.gateway.books import Books
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.config import GatewayConfig
 from yikatong.gateway.directory import OneCity, SampleDirectory
+from yikatong.gateway.measures import Measures
 from yikatong.gateway.partition import Partition
 from yikatong.gateway.reconciliation import Cities
 from yikatong.gateway.registry import HomeCity, Registry, registry_from
@@ -54,6 +57,7 @@ _SERVICES: Final = (
     gateway_pb2.DESCRIPTOR.services_by_name["SelfTestService"].full_name,
     operations_pb2.DESCRIPTOR.services_by_name["ClearingService"].full_name,
     reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
+    registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
 )
 
 _log = structlog.get_logger(__name__)
@@ -73,13 +77,19 @@ async def serve(
     """
     clock = clock or SystemClock()
     registry = registry_from(config)
+    for tls in filter(None, (config.tls, config.city_tls)):  # before any store is made
+        tls.identity().check()
     async with contextlib.AsyncExitStack() as stack:
         clients = await stack.enter_async_context(_clients(config, registry, waits))
-        money = await stack.enter_async_context(_money(config, registry, clients, clock, waits))
+        money, measures = await stack.enter_async_context(_money(config, registry, clients, clock, waits))
         self_test = await stack.enter_async_context(_self_test(config, registry, clock, waits))
-        books = Books(money.store, registry, clients)
         cities = Cities(money.router, registry, clients, clock)
-        server, port, checks = await _start(config, registry, money, self_test, books, cities, clock)
+        operators = (
+            rpc.Clearing(Books(money.store, registry, clients, money.acts)),
+            reconciliation_rpc.Reconciliations(money.router, registry, cities),
+            registry_rpc.RegistryRpc(registry, measures, money.router, clients),
+        )
+        server, port, checks = await _start(config, registry, money, self_test, operators, clock)
         stack.push_async_callback(server.stop, _GRACE_S)
         notifier = Notifier.from_environment()
 
@@ -128,7 +138,8 @@ async def _clients(config: GatewayConfig, registry: Registry, waits: Waits) -> A
 @contextlib.asynccontextmanager
 async def _money(
     config: GatewayConfig, registry: Registry, clients: dict[Region, CityClient], clock: Clock, waits: Waits
-) -> AsyncIterator[Partition]:
+) -> AsyncIterator[tuple[Partition, Measures]]:
+    """The partition that is for real, with what operators have ordered in force before anything is routed."""
     sample = seed.load(Path(config.seed)) if config.seed else seed.Seed()
     partition = await Partition.open(
         _state(config) / "gateway.db",
@@ -141,9 +152,11 @@ async def _money(
         waits=waits,
         accounts=sample.accounts,
     )
+    measures = Measures(partition.router.commit, partition.acts, registry, clock)
     try:
+        await measures.load()
         await partition.router.start()
-        yield partition
+        yield partition, measures
     finally:
         await partition.close()
 
@@ -188,8 +201,7 @@ async def _start(
     registry: Registry,
     money: Partition,
     self_test: Partition,
-    books: Books,
-    cities: Cities,
+    operators: tuple[rpc.Clearing, reconciliation_rpc.Reconciliations, registry_rpc.RegistryRpc],
     clock: Clock,
 ) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
     server = grpc.aio.server(interceptors=[Edge(rpc.admit)], options=SERVER_OPTIONS)
@@ -198,9 +210,10 @@ async def _start(
     )
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)
     gateway_pb2_grpc.add_SelfTestServiceServicer_to_server(rpc.SelfTest(self_test.router, registry), server)
-    operations_pb2_grpc.add_ClearingServiceServicer_to_server(rpc.Clearing(books), server)
-    reconciliations = reconciliation_rpc.Reconciliations(money.router, registry, cities)
+    clearing, reconciliations, registers = operators
+    operations_pb2_grpc.add_ClearingServiceServicer_to_server(clearing, server)
     reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(reconciliations, server)
+    registry_pb2_grpc.add_RegistryServiceServicer_to_server(registers, server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if config.development:

@@ -10,12 +10,14 @@ from typing import Final
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
-from yikatong.gateway import clearing_book, credit_log, reconciliation_book, route_log
+from yikatong.gateway import acts, clearing_book, credit_log, reconciliation_book, route_log, tickets
+from yikatong.gateway.acts import Acts
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.router import Router, Waits
 from yikatong.gateway.routing import Routing, Rules
 from yikatong.gateway.sealing import PayerSeal
+from yikatong.gateway.tickets import Tickets
 from yikatong.ledger import entries, seed
 from yikatong.ledger.book import Book
 from yikatong.ledger.link import LedgerLink
@@ -24,9 +26,15 @@ from yikatong.runtime.clock import Clock
 from yikatong.runtime.store import DurableStore, NotOurFile, OpenStore, Store, StoreFailed
 
 APPLICATION_ID: Final = 0x594B4757  # "YKGW"
-VERSION: Final = 2
+VERSION: Final = 3
 SCHEMA: Final = (
-    entries.SCHEMA + route_log.SCHEMA + credit_log.SCHEMA + clearing_book.SCHEMA + reconciliation_book.SCHEMA
+    entries.SCHEMA
+    + route_log.SCHEMA
+    + credit_log.SCHEMA
+    + clearing_book.SCHEMA
+    + reconciliation_book.SCHEMA
+    + acts.SCHEMA
+    + tickets.SCHEMA
 )
 
 
@@ -36,6 +44,8 @@ class Partition:
 
     store: DurableStore
     router: Router
+    acts: Acts
+    tickets: Tickets
 
     @classmethod
     async def open(
@@ -54,9 +64,9 @@ class Partition:
     ) -> Partition:
         """Opens the store and the missing accounts; nothing is sent before `router.start`.
 
-        The store's key lies beside it, `<name>.key`. Raises YikatongError STORE_UNAVAILABLE.
+        Raises YikatongError STORE_UNAVAILABLE, STORE_NOT_OURS.
         """
-        key = keyfile.load_or_create(path.with_suffix(".key"))
+        key = _key_beside(path)
         try:
             store = open_store(path, application_id=APPLICATION_ID, version=VERSION, schema=SCHEMA)
         except NotOurFile as error:
@@ -64,9 +74,10 @@ class Partition:
         except StoreFailed as error:
             raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), file=path.name) from error
         book = Book(embedded, keyfile.PersonKey(key))
-        routing = Routing(registry, directory, book, PayerSeal(keyfile.Seal(key)), rules)
-        router = Router(store, routing, book, links, registry, directory, clock, waits)
-        partition = cls(store, router)
+        seal = PayerSeal(keyfile.Seal(key))
+        routing, filed = Routing(registry, directory, book, seal, rules), Tickets(seal)
+        router = Router(store, routing, book, links, registry, directory, clock, waits, tickets=filed)
+        partition = cls(store, router, Acts(key), filed)
         try:
             await router.commit(lambda c: seed.open_accounts(c, book, accounts, date=router.today))
         except YikatongError:
@@ -77,3 +88,11 @@ class Partition:
     async def close(self) -> None:
         await self.router.close()
         await self.store.close()
+
+
+def _key_beside(store: Path) -> bytes:
+    """The store's key, `<name>.key`, made together with the store and never again: a new one would open nothing."""
+    path = store.with_suffix(".key")
+    if store.exists() and not path.exists():
+        raise YikatongError(Reason.STORE_UNAVAILABLE, "the store's key file is missing", file=path.name)
+    return keyfile.load_or_create(path)

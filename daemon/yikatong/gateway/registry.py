@@ -1,9 +1,15 @@
-"""Who takes part: cities, institutions with their agreements, terminals, hotlines."""
+"""Who takes part: cities, institutions with their agreements, terminals.
+
+The configuration is the first word; what operators have ordered since (`InForce`) is the last.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import Enum
+from typing import Final
 
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
@@ -18,6 +24,9 @@ class Agreement(Enum):
     SUSPENDED = "SUSPENDED"
     TERMINATED = "TERMINATED"
 
+
+EVER: Final = ("0000-00-00", "9999-99-99")
+"""First and last accounting date of a city without limits."""
 
 _AGREEMENT_REASON = {
     Agreement.ACTIVE: None,
@@ -56,16 +65,43 @@ class HomeCity:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A time in which a city takes no new debit and is sent nothing; without `ends_at` until it is opened."""
+
+    begins_at: datetime
+    ends_at: datetime | None
+
+    def over(self, now: datetime) -> bool:
+        return self.ends_at is not None and self.ends_at <= now
+
+    def holds(self, now: datetime) -> bool:
+        return self.begins_at <= now and not self.over(now)
+
+
+@dataclass(slots=True)
+class InForce:
+    """What operators have ordered, as it holds now. `Measures` alone writes it, each value whole; any thread reads."""
+
+    agreements: dict[Institution, Agreement] = field(default_factory=dict)
+    opened: dict[Region, bool] = field(default_factory=dict)
+    """Cities that an operator has opened: whatever the configuration says of them."""
+    closures: dict[Region, tuple[Closure, ...]] = field(default_factory=dict)
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
 class Registry:
-    """Look-ups; built from the configuration."""
+    """Look-ups; built from the configuration and from what is in force since."""
 
     def __init__(
         self,
         cities: list[HomeCity],
         members: list[Member],
         terminals: dict[TerminalId, Institution],
+        in_force: InForce | None = None,
     ) -> None:
         self.cities = {home.city.region: home for home in cities}
+        self.in_force = in_force or InForce()
         self._members = {member.institution: member for member in members}
         self._terminals = terminals
 
@@ -74,10 +110,18 @@ class Registry:
         institution = self._terminals.get(TerminalId(terminal_id))
         if institution is None:
             raise YikatongError(Reason.TERMINAL_UNKNOWN, "no such terminal is registered")
+        return self.member(institution)
+
+    def member(self, institution: Institution) -> Member:
+        """The institution with its agreement as it stands now. Raises YikatongError INSTITUTION_UNKNOWN."""
         member = self._members.get(institution)
         if member is None:
-            raise YikatongError(Reason.INSTITUTION_UNKNOWN, "the terminal's institution is not registered")
-        return member
+            raise YikatongError(Reason.INSTITUTION_UNKNOWN, "the institution is not registered")
+        return replace(member, agreement=self.in_force.agreements.get(institution, member.agreement))
+
+    def members(self) -> list[Member]:
+        """Every institution, as `member`."""
+        return [self.member(institution) for institution in self._members]
 
     def neighbours_of(self, terminal_id: str) -> list[str]:
         """Every terminal of this terminal's institution, itself included. Raises as `member_of`."""
@@ -99,19 +143,34 @@ class Registry:
         return self._terminals.get(TerminalId(terminal_id)) == institution
 
     def city(self, region: Region) -> HomeCity | None:
-        return self.cities.get(region)
+        """The city as it stands now; None where the configuration does not name it."""
+        home = self.cities.get(region)
+        if home is None:
+            return None
+        if closures := self.in_force.closures.get(region):
+            now = self.in_force.now()
+            if any(closure.holds(now) for closure in closures):
+                return replace(home, state="CLOSED_FOR_MAINTENANCE")
+        if self.in_force.opened.get(region):
+            return replace(home, state="OPEN", open_from=EVER[0], open_to=EVER[1])
+        return home
+
+    def closed(self, region: Region, date: str) -> Reason | None:
+        """Why the city takes no new debit now, and is sent nothing; None where it does."""
+        home = self.city(region)
+        return Reason.CITY_NOT_OPEN if home is None else home.closed(date)
 
     def with_cities(self, cities: list[HomeCity]) -> Registry:
-        """The same members and terminals, with other home cities."""
-        return Registry(cities, list(self._members.values()), self._terminals)
+        """The same members, terminals and orders in force, with other home cities."""
+        return Registry(cities, list(self._members.values()), self._terminals, self.in_force)
 
 
 def _home_city(config: CityConfig) -> HomeCity:
     return HomeCity(
         City(Region(config.region), config.name_zh, config.name_en),
         config.state,
-        config.open_from or "0000-00-00",
-        config.open_to or "9999-99-99",
+        config.open_from or EVER[0],
+        config.open_to or EVER[1],
         config.address,
         config.server_name,
     )

@@ -164,6 +164,15 @@ def unfinished(connection: apsw.Connection) -> list[Route]:
     return [Route(row[0], State(row[1]), *row[2:]) for row in rows]
 
 
+def home_regions(connection: apsw.Connection) -> list[str]:
+    """Every city to which a debit has ever gone; one look for each."""
+    sql = "SELECT home_region FROM route WHERE home_region > ? ORDER BY home_region LIMIT 1"
+    found = list[str]()
+    while row := connection.execute(sql, (found[-1] if found else "",)).fetchone():
+        found.append(str(row[0]))
+    return found
+
+
 def _guard_values(order: DebitOrder) -> tuple[str, ...]:
     return (
         order.institution.code, order.request_id, order.order_no, order.order_part,

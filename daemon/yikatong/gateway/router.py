@@ -40,10 +40,12 @@ from yikatong.core.orders import (
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.router_table import Effect, Reply, State
 from yikatong.core.values import Fen, Region
+from yikatong.gateway import route_log
 from yikatong.gateway.credit_router import CreditRouter
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.routing import Routing, Turn
+from yikatong.gateway.tickets import Tickets, note_settled, note_waiting
 from yikatong.ledger.book import Book
 from yikatong.ledger.link import LedgerLink
 from yikatong.runtime.clock import Clock, accounting_date
@@ -80,8 +82,11 @@ class Router:
         directory: Directory,
         clock: Clock,
         waits: Waits = WAITS,
+        *,
+        tickets: Tickets,
     ) -> None:
         self._store = store
+        self._tickets = tickets
         self._routing = routing
         self._book = book
         self._links = links
@@ -111,8 +116,16 @@ class Router:
         return accounting_date(self._clock.now())
 
     async def start(self) -> None:
-        """Takes up what the last run left: reversals are insisted on, forwarded debits are enquired about."""
+        """Takes up what the last run left: reversals are insisted on, forwarded debits are enquired about.
+
+        Raises YikatongError CONFIGURATION_INVALID where a city that has transactions is not there any more.
+        """
         today = self.today
+        for region in await self.commit(route_log.home_regions):
+            if Region(region) not in self._links and Region(region) not in self._book.cities:
+                raise YikatongError(
+                    Reason.CONFIGURATION_INVALID, f"city {region} has transactions, and is not listed", key="cities"
+                )
         turns = await self.commit(lambda c: self._routing.unfinished(c, today=today))
         for turn in turns:
             if turn.effect is Effect.REVERSE and turn.order is not None:
@@ -124,6 +137,11 @@ class Router:
         if turns:
             _log.info("unfinished transactions taken up", count=len(turns))
         await self.credits.start()
+
+    def nudge(self) -> None:
+        """A city has been opened: reversals that waited for it are sent now."""
+        for nudge in self._nudges.values():
+            nudge.set()
 
     async def close(self) -> None:
         """Ends the waiting. What is recorded is taken up by the next start."""
@@ -156,7 +174,7 @@ class Router:
         """Raises YikatongError STORE_UNAVAILABLE: then nothing is known."""
         today = self.today
         turn = await self.commit(
-            lambda c: self._routing.debit(c, order, attempt=attempt, in_time=ttl_ms > 0, today=today)
+            lambda c: self._noted(c, self._routing.debit(c, order, attempt=attempt, in_time=ttl_ms > 0, today=today))
         )
         if turn.effect is None:
             return self._told(turn)
@@ -189,8 +207,18 @@ class Router:
         return self._told(await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)))
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
+        """A refusal opens a ticket in the same commit; once people have decided, their decision is the answer."""
         today = self.today
-        turn = await self.commit(lambda c: self._routing.reverse(c, order, today=today))
+
+        def job(connection: apsw.Connection) -> Turn | ReversalAnswer:
+            decided = self._tickets.answer(connection, order)
+            if decided is not None:
+                return decided
+            return self._noted(connection, self._routing.reverse(connection, order, today=today), order)
+
+        turn = await self.commit(job)
+        if not isinstance(turn, Turn):
+            return turn
         if turn.effect is None:
             return _undone(turn)
         assert turn.order is not None, "what is sent is stamped"
@@ -201,9 +229,10 @@ class Router:
         turn = await self.commit(lambda c: self._routing.confirm(c, order, today=today))
         if turn.effect is not None:
             stamped = turn.order
-            answer = (
-                await self._once(lambda link, _: link.confirm(stamped), turn) if stamped is not None else None
-            ) or Undecided()
+            answer = None
+            if stamped is not None and not self._routing.waits(Region(turn.route.home_region), today):
+                answer = await self._once(lambda link, _: link.confirm(stamped), turn)
+            answer = answer or Undecided()  # the terminal keeps it, and sends it again
             turn = await self.commit(lambda c: self._routing.confirm_answered(c, order, answer, today=today))
         if turn.reply is Reply.CONFIRMED:
             _log.info("confirmed", transaction_id=order.transaction_id)
@@ -230,12 +259,13 @@ class Router:
 
     async def _undone_in_time(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         """The city's answer to the reversal, or ACCEPTED where it takes longer than a terminal should wait."""
-        task = self._insist(order, cause)
+        task, today, transaction_id = self._insist(order, cause), self.today, order.transaction_id
+        assert order.home_region is not None, "what is sent is stamped"
+        patience_s = 0.0 if self._routing.waits(order.home_region, today) else self._waits.accept_after_s
         try:
-            async with asyncio.timeout(self._waits.accept_after_s):
+            async with asyncio.timeout(patience_s):
                 return await asyncio.shield(task)
         except TimeoutError:
-            today, transaction_id = self.today, order.transaction_id
             return _undone(await self.commit(lambda c: self._routing.undone(c, transaction_id, None, today=today)))
 
     def _insist(self, order: DebitOrder, cause: ReversalCause) -> asyncio.Task[ReversalAnswer]:
@@ -253,15 +283,25 @@ class Router:
 
     async def _undo(self, order: DebitOrder, cause: ReversalCause, nudge: asyncio.Event) -> ReversalAnswer:
         assert order.home_region is not None, "what is sent is stamped"
-        link, transaction_id = self._links[order.home_region], order.transaction_id
+        region, transaction_id = order.home_region, order.transaction_id
 
         async def send() -> ReversalAnswer:
-            answer = await link.reverse(order, cause)
+            today = self.today
+            if self._routing.waits(region, today):
+                return Undecided()
+            if region in self._book.cities:
+                turn = await self.commit(lambda c: self._routing.reverse(c, order, today=today))
+                return Undecided() if turn.effect is not None else _reversal_answer(turn)
+            answer = await self._links[region].reverse(order, cause)
             return Undecided() if isinstance(answer, Accepted) else answer  # a promise is not the deed
 
         answer = await insist(send, self._waits.backoff, call_s=self._waits.patience.call_s, nudge=nudge)
         today = self.today
-        return _undone(await self.commit(lambda c: self._routing.undone(c, transaction_id, answer, today=today)))
+        return _undone(
+            await self.commit(
+                lambda c: self._noted(c, self._routing.undone(c, transaction_id, answer, today=today), order)
+            )
+        )
 
     async def _once(self, call: Callable[[LedgerLink, Region], Awaitable[T]], turn: Turn) -> T | None:
         """One call to the row's city; None where it did not answer."""
@@ -273,6 +313,19 @@ class Router:
             return None
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _noted(self, connection: apsw.Connection, turn: Turn, order: DebitOrder | None = None) -> Turn:
+        """Keeps, with the turn's own record, since when its reversal waits, and that people must look at a refusal."""
+        at, transaction_id = self._clock.now().isoformat(), turn.route.transaction_id
+        if turn.effect in (Effect.REVERSE, Effect.TOMBSTONE):
+            note_waiting(connection, transaction_id, since=at)
+        elif turn.route.state is State.REVDONE:
+            note_settled(connection, transaction_id)
+        if order is not None and turn.reply in _REFUSALS:
+            answer = _reversal_answer(turn)
+            assert isinstance(answer, Denied), "a refusal is told as one"
+            self._tickets.file(connection, order, answer.reason, at=at)
+        return turn
 
     async def commit(self, job: Callable[[apsw.Connection], T]) -> T:
         """Raises YikatongError STORE_UNAVAILABLE: whether the record is on the disk is then unknown."""
@@ -340,6 +393,9 @@ _DEBIT_REPLIES: Final[dict[Reply | None, DebitAnswer]] = {
     Reply.FENCED: Fenced(),
     Reply.CONFLICT: Conflict(),
 }
+
+
+_REFUSALS: Final = frozenset({Reply.DENIED_CONFIRMED, Reply.DENIED_CONFLICT, Reply.DENIED_BY_LEDGER})
 
 
 def _undone(turn: Turn) -> ReversalAnswer:

@@ -251,7 +251,7 @@ class Routing:
                 order, home_region=Region(route.home_region), accounting_date=route.accounting_date or today
             )
         move = self._move(connection, route, event, stamped, answer, today)
-        while move.effect is not None and route.home_region and Region(route.home_region) in self._book.cities:
+        while move.effect is not None and self._carries_out(route, move.effect, today):
             event, answer = self._embedded(connection, route, move.effect, stamped, today)
             repay = move.effect is Effect.TOMBSTONE
             move = self._move(connection, route, event, stamped, answer, today)
@@ -309,6 +309,17 @@ class Routing:
         else:
             route.sealed = None
         return move
+
+    def waits(self, region: Region, today: str) -> bool:
+        """Whether the city is closed: what is meant for it waits here until it opens."""
+        return self._registry.closed(region, today) is not None
+
+    def _carries_out(self, route: Route, effect: Effect, today: str) -> bool:
+        """Whether the ledger is ours and may be moved now. An enquiry only reads it, and a debit was admitted."""
+        if not route.home_region or Region(route.home_region) not in self._book.cities:
+            return False
+        reads = effect in (Effect.FORWARD, Effect.ENQUIRE)
+        return reads or not self.waits(Region(route.home_region), today)
 
     def _embedded(
         self, connection: apsw.Connection, route: Route, effect: Effect, order: DebitOrder | None, today: str

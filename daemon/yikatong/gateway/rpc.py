@@ -177,6 +177,7 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
     async def ReportSelfTest(
         self, request: gateway.ReportSelfTestRequest, context: Context
     ) -> gateway.ReportSelfTestResponse:
+        self._registry.member_of(request.terminal_id)
         steps = [
             {"name": step.name, "passed": step.passed, "reason": step.reason, "duration_ms": step.duration_ms}
             for step in request.steps

@@ -22,8 +22,11 @@ class PayerSeal:
     def open(self, route: Route) -> DebitOrder:
         """Raises YikatongError STORE_UNAVAILABLE, INVALID_FIELD."""
         assert route.sealed is not None
-        content = self._seal.open(route.sealed, subject=route.transaction_id)
-        return wire.order_from_wire(money.DebitOrder.FromString(content))
+        return self.opened(route.sealed, route.transaction_id)
+
+    def opened(self, sealed: bytes, transaction_id: str) -> DebitOrder:
+        """Raises YikatongError STORE_UNAVAILABLE, INVALID_FIELD."""
+        return wire.order_from_wire(money.DebitOrder.FromString(self._seal.open(sealed, subject=transaction_id)))
 
     def close_credit(self, order: CreditOrder) -> bytes:
         return self._seal.close(wire.credit_to_wire(order).SerializeToString(), subject=order.transaction_id)

@@ -97,9 +97,9 @@ class Edge(grpc.aio.ServerInterceptor):
         return handler
 
     def _enter(self, request: Message, context: Context, method: str) -> None:
-        _check(request)
-        if self._admit is not None:
+        if self._admit is not None:  # first: who may not ask learns nothing about what may be asked
             self._admit(context, method, request)
+        _check(request)
 
     def _unary(self, handler: grpc.RpcMethodHandler[Any, Any], method: str) -> grpc.RpcMethodHandler[Any, Any]:
         serve: Any = handler.unary_unary  # the stubs know only synchronous handlers

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import grpc
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import NameOID
 
 from yikatong.core.reasons import Reason, YikatongError
@@ -56,6 +58,17 @@ class Identity:
     def channel_credentials(self) -> grpc.ChannelCredentials:
         authority, certificate, key = self.read()
         return grpc.ssl_channel_credentials(authority, key, certificate)
+
+    def check(self) -> None:
+        """Whether all three can be used, and the key is the certificate's. Raises YikatongError CERTIFICATE_INVALID."""
+        authority, _, key = self.read()
+        try:
+            x509.load_pem_x509_certificates(authority)
+            matches = load_pem_private_key(key, None).public_key() == self._certificate().public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise YikatongError(Reason.CERTIFICATE_INVALID, "authority or key can't be read") from error
+        if not matches:
+            raise YikatongError(Reason.CERTIFICATE_INVALID, "the key is not the certificate's", file=self.key.name)
 
     def valid_from(self) -> datetime:
         """Beginning of the certificate's life, UTC. Raises YikatongError CERTIFICATE_INVALID."""

@@ -184,13 +184,22 @@ class AuditResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     FINDINGS_FIELD_NUMBER: builtins.int
+    ACTS_FIELD_NUMBER: builtins.int
+    ACTS_HEAD_FIELD_NUMBER: builtins.int
+    acts: builtins.int
+    """The chain of what operators did: how many acts, and the keyed digest of the last one. Noted elsewhere, it proves
+    later that none was taken away.
+    """
+    acts_head: builtins.bytes
     @property
     def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Finding]: ...
     def __init__(
         self,
         *,
         findings: collections.abc.Iterable[Global___Finding] | None = ...,
+        acts: builtins.int = ...,
+        acts_head: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["findings", b"findings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acts", b"acts", "acts_head", b"acts_head", "findings", b"findings"]) -> None: ...
 
 Global___AuditResponse: typing_extensions.TypeAlias = AuditResponse

@@ -1,0 +1,200 @@
+"""Tickets (工单): debits that need people, because their reversal was refused; and reversals that wait for their city.
+
+A ticket is opened in the commit that decides to refuse. It keeps the terminal's own words of the debit, sealed, because
+whatever is decided must be carried out with the whole original; they are wiped once that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import apsw
+
+from yikatong.core.orders import DebitOrder, Denied, ReversalAnswer, Reversed
+from yikatong.core.reasons import Reason
+from yikatong.gateway.acts import ActKind, Acts
+from yikatong.gateway.sealing import PayerSeal
+from yikatong.ledger.report import Finding
+
+SCHEMA: Final = """
+CREATE TABLE ticket (
+    transaction_id TEXT PRIMARY KEY,
+    reason TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    terminal_id TEXT NOT NULL,
+    institution TEXT NOT NULL,
+    treatment_region TEXT NOT NULL,
+    amount_fen INTEGER NOT NULL,
+    order_no TEXT NOT NULL,
+    order_part TEXT NOT NULL,
+    opened_at TEXT NOT NULL,
+    asked_at TEXT NOT NULL,
+    sealed BLOB,
+    decision TEXT NOT NULL CHECK (decision IN ('', 'CONFIRM', 'REVERSE')),
+    proposed_by TEXT NOT NULL,
+    approved_by TEXT NOT NULL CHECK (approved_by = '' OR approved_by <> proposed_by),
+    credit_id TEXT NOT NULL,
+    outcome TEXT NOT NULL CHECK (outcome IN ('', 'UPHELD', 'REVERSED')),
+    reference TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX ticket_open ON ticket (opened_at) WHERE outcome = '';
+CREATE INDEX ticket_reversed ON ticket (terminal_id) WHERE outcome = 'REVERSED';
+CREATE TABLE reversal_wait (transaction_id TEXT PRIMARY KEY, since TEXT NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+class Decision(Enum):
+    """CONFIRM: the debit stands. REVERSE: the money goes back."""
+
+    CONFIRM = "CONFIRM"
+    REVERSE = "REVERSE"
+
+
+class Outcome(Enum):
+    """How a ticket ended."""
+
+    UPHELD = "UPHELD"
+    REVERSED = "REVERSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A debit that people decide; fields in the order of the table's columns. `decision` and `outcome` may be empty.
+
+    `reason`: NEEDS_OPERATOR where the debit was confirmed, TRANSACTION_ID_REUSED where the two sides' content differs.
+    """
+
+    transaction_id: str
+    reason: str
+    fingerprint: bytes
+    terminal_id: str
+    institution: str
+    treatment_region: str
+    amount_fen: int
+    order_no: str
+    order_part: str
+    opened_at: str
+    asked_at: str
+    sealed: bytes | None
+    decision: str
+    proposed_by: str
+    approved_by: str
+    credit_id: str
+    outcome: str
+    reference: str
+
+
+class Tickets:
+    """Every method runs inside the caller's transaction on `connection`."""
+
+    def __init__(self, seal: PayerSeal) -> None:
+        self._seal = seal
+
+    def file(self, connection: apsw.Connection, order: DebitOrder, reason: Reason, *, at: str) -> None:
+        """A reversal is refused: opens the ticket, or notes that the terminal still asks."""
+        connection.execute(
+            """INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?10, ?10, ?, '', '', '', '', '', '')
+                   ON CONFLICT DO UPDATE SET asked_at = ?10""",
+            (
+                order.transaction_id, reason.value, order.fingerprint, order.terminal_id, order.institution.code,
+                order.treatment_region.code, order.amount.count, order.order_no, order.order_part, at,
+                self._seal.close(order),
+            ),
+        )  # fmt: skip
+
+    def answer(self, connection: apsw.Connection, order: DebitOrder) -> ReversalAnswer | None:
+        """What people have decided about this very debit, once it is carried out; None where they have not."""
+        ticket = find(connection, order.transaction_id)
+        if ticket is None or not ticket.outcome or ticket.fingerprint != order.fingerprint:
+            return None
+        return (
+            Reversed(ticket.reference)
+            if ticket.outcome == Outcome.REVERSED.value
+            else Denied(Reason.UPHELD_BY_OPERATORS)
+        )
+
+    def order(self, ticket: Ticket) -> DebitOrder:
+        """The debit in the terminal's words. Raises YikatongError STORE_UNAVAILABLE, INVALID_FIELD."""
+        assert ticket.sealed is not None, "kept until the ticket is done"
+        return self._seal.opened(ticket.sealed, ticket.transaction_id)
+
+
+def find(connection: apsw.Connection, transaction_id: str) -> Ticket | None:
+    row = connection.execute("SELECT * FROM ticket WHERE transaction_id = ?", (transaction_id,)).fetchone()
+    return Ticket(*row) if row else None
+
+
+def standing(connection: apsw.Connection) -> list[Ticket]:
+    """Those that are not done, oldest first."""
+    return [Ticket(*row) for row in connection.execute("SELECT * FROM ticket WHERE outcome = '' ORDER BY opened_at")]
+
+
+def propose(connection: apsw.Connection, transaction_id: str, decision: Decision | None, *, operator: str) -> None:
+    """None takes the proposal back."""
+    sql = "UPDATE ticket SET decision = ?, proposed_by = ? WHERE transaction_id = ? AND approved_by = ''"
+    value = decision.value if decision else ""
+    connection.execute(sql, (value, operator if decision else "", transaction_id))
+
+
+def approve(connection: apsw.Connection, transaction_id: str, *, operator: str) -> None:
+    sql = "UPDATE ticket SET approved_by = ? WHERE transaction_id = ? AND decision <> ''"
+    connection.execute(sql, (operator, transaction_id))
+
+
+def note_credit(connection: apsw.Connection, transaction_id: str, credit_id: str) -> None:
+    """Before the refund that carries out the decision leaves."""
+    connection.execute("UPDATE ticket SET credit_id = ? WHERE transaction_id = ?", (credit_id, transaction_id))
+
+
+def close(connection: apsw.Connection, transaction_id: str, outcome: Outcome, reference: str) -> None:
+    """It is carried out: the payer is wiped."""
+    sql = "UPDATE ticket SET outcome = ?, reference = ?, sealed = NULL WHERE transaction_id = ?"
+    connection.execute(sql, (outcome.value, reference, transaction_id))
+
+
+def reversed_of(connection: apsw.Connection, terminal_id: str) -> tuple[frozenset[str], frozenset[str]]:
+    """A terminal's debits that people have reversed; and the refunds that did it, which the terminal does not know."""
+    sql = "SELECT transaction_id, credit_id FROM ticket WHERE terminal_id = ? AND outcome = 'REVERSED'"
+    rows = connection.execute(sql, (terminal_id,)).fetchall()
+    return frozenset(str(row[0]) for row in rows), frozenset(str(row[1]) for row in rows)
+
+
+def audit(connection: apsw.Connection, acts: Acts) -> Iterator[Finding]:
+    """Whether each approved ticket stands on the chain: proposed by one person and approved, alike, by another."""
+    said = {act.subject: act for act in acts.of(connection, ActKind.PROPOSED, ActKind.WITHDRAWN)}
+    agreed = {act.subject: act for act in acts.of(connection, ActKind.APPROVED)}
+    for row in connection.execute("SELECT * FROM ticket WHERE approved_by <> '' OR outcome <> ''"):
+        ticket = Ticket(*row)
+        first, second = said.get(ticket.transaction_id), agreed.get(ticket.transaction_id)
+        if (
+            first is None
+            or second is None
+            or first.kind is not ActKind.PROPOSED
+            or (first.value, second.value) != (ticket.decision, ticket.decision)
+            or (first.operator, second.operator) != (ticket.proposed_by, ticket.approved_by)
+            or first.operator == second.operator
+        ):
+            yield Finding("I8", ticket.transaction_id, "a decision does not stand on record with two persons")
+
+
+# --- reversals that wait ----------------------------------------------------------------------------------------
+
+
+def note_waiting(connection: apsw.Connection, transaction_id: str, *, since: str) -> None:
+    """A reversal is on its way to its city; the first time counts."""
+    connection.execute("INSERT INTO reversal_wait VALUES (?, ?) ON CONFLICT DO NOTHING", (transaction_id, since))
+
+
+def note_settled(connection: apsw.Connection, transaction_id: str) -> None:
+    connection.execute("DELETE FROM reversal_wait WHERE transaction_id = ?", (transaction_id,))
+
+
+def waiting(connection: apsw.Connection) -> dict[str, tuple[int, int]]:
+    """By home region: how many reversals, and how many credits, their city has not acknowledged."""
+    sql = """SELECT home_region, sum(reversal), sum(NOT reversal) FROM (
+                 SELECT home_region, 1 AS reversal FROM route WHERE state = 'REV'
+                 UNION ALL SELECT home_region, 0 FROM credit_route WHERE state = 'FWD') GROUP BY home_region"""
+    return {region: (reversals, credits_) for region, reversals, credits_ in connection.execute(sql)}
