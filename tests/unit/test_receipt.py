@@ -10,8 +10,9 @@ from tests.support.rows import row
 from yikatong.core.bill import Bill, Fund, Item, Share
 from yikatong.core.orders import ReversalCause
 from yikatong.core.reasons import MEANING, Reason
-from yikatong.core.receipt import WIDTH, Issuer, Line, as_text, china_time, columns, explanation, receipt
+from yikatong.core.receipt import WIDTH, Issuer, Line, as_text, china_time, columns, receipt
 from yikatong.core.terminal_table import State, verdict
+from yikatong.core.words import explanation
 
 ISSUER = Issuer("测试药店", "P99000200001-01", "12393", "0531-0000000")
 REASONS = [cause.value for cause in ReversalCause]

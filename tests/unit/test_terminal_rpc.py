@@ -8,7 +8,7 @@ from tests.support.rows import row
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.core.reasons import Reason
 from yikatong.core.terminal_table import State
-from yikatong.terminal.rpc import _transaction
+from yikatong.terminal.transaction_rpc import debit
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,14 @@ from yikatong.terminal.rpc import _transaction
 def test_a_decline_invites_a_retry_only_where_nobody_else_may_have_paid(
     reason: Reason, retry: api.Retry.ValueType
 ) -> None:
-    told = _transaction(row(State.DECLINED, reason=reason.value), english=True)
+    told = debit(row(State.DECLINED, reason=reason.value), english=True)
     assert (told.state, told.outcome, told.retry) == (api.TRANSACTION_STATE_DECLINED, api.OUTCOME_NOT_MOVED, retry)
 
 
 @pytest.mark.parametrize("english", [True, False])
 @pytest.mark.parametrize("state", [State.REVERSING, State.ACCEPTED])
 def test_what_is_being_reversed_invites_to_nothing(state: State, english: bool) -> None:
-    told = _transaction(row(state, reason=Reason.NO_ANSWER_IN_TIME.value), english=english)
+    told = debit(row(state, reason=Reason.NO_ANSWER_IN_TIME.value), english=english)
     assert (told.state, told.outcome, told.retry) == (
         api.TRANSACTION_STATE_PENDING,
         api.OUTCOME_PENDING,

@@ -9,10 +9,10 @@ from typing import Final
 
 from yikatong.core.bill import Bill, Fund
 from yikatong.core.orders import Purpose
-from yikatong.core.reasons import MEANING, Reason
-from yikatong.core.terminal_table import Told, Verdict, verdict
+from yikatong.core.terminal_table import Told, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen
+from yikatong.core.words import explanation
 
 WIDTH: Final = 48
 _CHINA: Final = timezone(timedelta(hours=8))
@@ -55,40 +55,6 @@ class Issuer:
     terminal_id: str
     policy_hotline: str
     fault_hotline: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """A sentence for a person, and the next step."""
-
-    zh: str
-    en: str
-    next_zh: str
-    next_en: str
-
-
-_BEING_REVERSED: Final = Explanation(
-    "本笔正在冲正，最终不会扣款。",
-    "It is being reversed; in the end no money is taken.",
-    "请勿再次刷卡收费；可改收现金。",
-    "Do not charge the card again; cash may be taken.",
-)
-
-
-def explanation(told: Verdict, reason: Reason | None) -> Explanation | None:
-    """What a person is told where a transaction is not simply approved.
-
-    The reason of a reversal speaks of what is done ("is reversed, charge again"): that is said once it is proven.
-    """
-    if told.told is Told.APPROVED:
-        return None
-    if told.resolves_to is Told.REVERSED:
-        return _BEING_REVERSED
-    why = reason or (Reason.OUTCOME_PENDING if told.told is Told.PENDING else None)
-    if why is None:
-        return None
-    meaning = MEANING[why]
-    return Explanation(meaning.zh, meaning.en, meaning.next_zh, meaning.next_en)
 
 
 def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:

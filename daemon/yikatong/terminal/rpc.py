@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -13,20 +12,19 @@ import msgspec
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1 import terminal_pb2_grpc
 from yikatong.core.bill import Bill, Fund, Item, Share
-from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.card import ReaderState
 from yikatong.core.credit import Credit
 from yikatong.core.credit_receipt import credit_receipt
-from yikatong.core.credit_table import credit_verdict
-from yikatong.core.credits import CreditKind
-from yikatong.core.orders import Purpose
-from yikatong.core.reasons import MEANING, Moved, Reason, Retry, YikatongError
-from yikatong.core.receipt import Issuer, as_text, explanation, receipt
-from yikatong.core.terminal_table import State, Told, Verdict, verdict
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.receipt import Issuer, as_text, receipt
+from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen, RequestId, TransactionId
+from yikatong.core.words import Word, word
 from yikatong.runtime import wire
 from yikatong.runtime.edge import Context, wants_english
 from yikatong.terminal import reconciliation_rpc
+from yikatong.terminal import transaction_rpc as messages
 from yikatong.terminal.events import Happening, Readiness, StageReached
 from yikatong.terminal.terminal import Terminal
 
@@ -34,11 +32,6 @@ Row = TypeVar("Row", bound=Transaction | Credit)
 
 _MARGIN_S: Final = 1.0
 _PAGE: Final = 50
-
-_STATES: Final = {told: api.TransactionState.Value(f"TRANSACTION_STATE_{told.value}") for told in Told}
-_KINDS: Final = {kind: api.TransactionKind.Value(f"TRANSACTION_KIND_{kind.value}") for kind in CreditKind}
-_OUTCOMES: Final = {moved: api.Outcome.Value(f"OUTCOME_{moved.value}") for moved in Moved}
-_RETRIES: Final = {retry: api.Retry.Value(f"RETRY_{retry.value}") for retry in Retry}
 
 
 class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
@@ -84,7 +77,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
                 event.stage.stage = api.Stage.Value(f"STAGE_{happening.stage.name}")
                 event.stage.prompt = happening.stage.value[1 if english else 0]
             case Transaction() | Credit():
-                event.transaction.transaction.CopyFrom(_told(happening, english=english))
+                event.transaction.transaction.CopyFrom(messages.told(happening, english=english))
             case Readiness():
                 event.health.CopyFrom(api.HealthEvent(ready=not happening.reason, reason=happening.reason))
         return event
@@ -93,13 +86,13 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         if request.full and not self._terminal.his_may_read_identity:
             raise YikatongError(Reason.NOT_ALLOWED, "personal data in clear is not allowed here", field="full")
         identity = await self._terminal.desk.read(wait_ms=request.wait_ms)
-        return api.ReadCardResponse(card=_card(identity, self._terminal.desk.reader.name, full=request.full))
+        return api.ReadCardResponse(card=messages.card(identity, self._terminal.desk.reader.name, full=request.full))
 
     async def GetAccount(self, request: api.GetAccountRequest, context: Context) -> api.GetAccountResponse:
         identity, account = await self._terminal.account(wait_ms=request.wait_ms)
         english = wants_english(context)
         return api.GetAccountResponse(
-            card=_card(identity, self._terminal.desk.reader.name, full=False),
+            card=messages.card(identity, self._terminal.desk.reader.name, full=False),
             balance_fen=account.balance.count,
             home_region=account.city.region.code,
             home_city=account.city.name_en if english else account.city.name_zh,
@@ -131,13 +124,13 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             bill_digest=hashlib.new("sm3", msgspec.json.encode(bill)).hexdigest(),
         )
         done = await self._terminal.runner.debit(row, bill, wait_ms=request.wait_ms, patience_s=_patience_s(context))
-        return api.DebitResponse(transaction=_transaction(done, english=wants_english(context)))
+        return api.DebitResponse(transaction=messages.debit(done, english=wants_english(context)))
 
     async def ConfirmTransaction(
         self, request: api.ConfirmTransactionRequest, context: Context
     ) -> api.ConfirmTransactionResponse:
         row = await self._terminal.runner.confirm(TransactionId(request.transaction_id))
-        return api.ConfirmTransactionResponse(transaction=_transaction(row, english=wants_english(context)))
+        return api.ConfirmTransactionResponse(transaction=messages.debit(row, english=wants_english(context)))
 
     async def CancelTransaction(
         self, request: api.CancelTransactionRequest, context: Context
@@ -148,7 +141,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             operator_id=request.operator_id,
             patience_s=_patience_s(context),
         )
-        return api.CancelTransactionResponse(transaction=_told(row, english=wants_english(context)))
+        return api.CancelTransactionResponse(transaction=messages.told(row, english=wants_english(context)))
 
     async def RefundTransaction(
         self, request: api.RefundTransactionRequest, context: Context
@@ -160,25 +153,30 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             operator_id=request.operator_id,
             patience_s=_patience_s(context),
         )
-        return api.RefundTransactionResponse(transaction=_credit(row, english=wants_english(context)))
+        return api.RefundTransactionResponse(transaction=messages.credit(row, english=wants_english(context)))
 
     async def GetTransaction(self, request: api.GetTransactionRequest, context: Context) -> api.GetTransactionResponse:
-        journal = self._terminal.journal
+        journal, runner = self._terminal.journal, self._terminal.runner
         row: Transaction | Credit | None
         match request.WhichOneof("key"):
             case "transaction_id":
                 key = request.transaction_id
                 row = await journal.by_id(key) or await journal.credits.by_id(key)
+                row = row or runner.at_work(lambda row: row.transaction_id == key)
             case "request_id":
                 key = request.request_id
                 row = await journal.by_request(key) or await journal.credits.by_request(key)
+                row = row or runner.at_work(lambda row: row.request_id == key)
             case _:
-                row = await journal.by_order(request.order_no, request.order_part)
+                order = request.order_no, request.order_part
+                row = await journal.by_order(*order)
+                if row is None or word(row) is Word.NOT_PAID:
+                    row = runner.at_work(lambda row: (row.order_no, row.order_part) == order) or row
         found, english = _found(row), wants_english(context)
         made = await journal.credits.of(found.transaction_id)
         return api.GetTransactionResponse(
             transaction=(await self._shown([found], english=english))[0],
-            credits=[_credit(credit, english=english) for credit in made],
+            credits=[messages.credit(credit, english=english) for credit in made],
         )
 
     async def _shown(self, rows: Sequence[Transaction | Credit], *, english: bool) -> list[api.Transaction]:
@@ -187,7 +185,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         given_fen = await self._terminal.journal.credits.given_back(row.transaction_id for row in approved)
         shown = []
         for row in rows:
-            told = _told(row, english=english)
+            told = messages.told(row, english=english)
             if row in approved:
                 told.refundable_fen = row.amount_fen - given_fen.get(row.transaction_id, 0)
             shown.append(told)
@@ -240,107 +238,3 @@ def _found(row: Row | None) -> Row:
     if row is None:
         raise YikatongError(Reason.TRANSACTION_NOT_FOUND, "no transaction has this key")
     return row
-
-
-def _told(row: Transaction | Credit, *, english: bool) -> api.Transaction:
-    return _credit(row, english=english) if isinstance(row, Credit) else _transaction(row, english=english)
-
-
-def _transaction(row: Transaction, *, english: bool) -> api.Transaction:
-    told = verdict(row.state)
-    wired = api.Transaction(
-        transaction_id=row.transaction_id,
-        request_id=row.request_id,
-        order_no=row.order_no,
-        order_part=row.order_part,
-        state=_STATES[told.told],
-        outcome=_OUTCOMES[told.moved],
-        retry=_RETRIES[_retry(told, row.why)],
-        resolves_to=_STATES[told.resolves_to] if told.resolves_to else api.TRANSACTION_STATE_UNSPECIFIED,
-        reason=row.reason,
-        amount_fen=row.amount_fen,
-        purpose=wire.purpose_to_wire(row.purpose),
-        balance_fen=row.balance_fen or 0,
-        reference=row.reference,
-        home_region=row.home_region,
-        home_city=row.home_city_en if english else row.home_city_zh,
-        treatment_region=row.treatment_region,
-        accounting_date=row.accounting_date,
-        card_number=row.card_number_masked,
-        cardholder_name=row.cardholder_masked,
-        confirmed=row.confirmed,
-        journal_state=row.state.value,
-        kind=api.TRANSACTION_KIND_DEBIT,
-    )
-    _explain(wired, told, row.why, english=english)
-    for name in ("created_at", "decided_at", "confirm_by"):
-        if text := getattr(row, name):
-            getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
-    return wired
-
-
-def _retry(told: Verdict, reason: Reason | None) -> Retry:
-    """A decline may be tried again; not where it says that another transaction has, or may have, paid the order."""
-    elsewhere = reason is not None and MEANING[reason].moved is not Moved.NOT_MOVED
-    return Retry.NEVER if told.told is Told.DECLINED and elsewhere else told.retry
-
-
-def _explain(wired: api.Transaction, told: Verdict, reason: Reason | None, *, english: bool) -> None:
-    """What a person is told where it is not simply approved."""
-    if (said := explanation(told, reason)) is not None:
-        wired.message = said.en if english else said.zh
-        wired.next_step = said.next_en if english else said.next_zh
-
-
-def _credit(row: Credit, *, english: bool) -> api.Transaction:
-    told = credit_verdict(row.state)
-    wired = api.Transaction(
-        transaction_id=row.transaction_id,
-        request_id=row.request_id,
-        order_no=row.order_no,
-        order_part=row.order_part,
-        state=_STATES[told.told],
-        outcome=_OUTCOMES[told.moved],
-        retry=_RETRIES[told.retry],
-        reason=row.reason,
-        amount_fen=row.amount_fen,
-        purpose=wire.purpose_to_wire(Purpose(row.purpose)),
-        balance_fen=row.balance_fen or 0,
-        reference=row.reference,
-        home_region=row.home_region,
-        home_city=row.home_city_en if english else row.home_city_zh,
-        treatment_region=row.treatment_region,
-        accounting_date=row.accounting_date,
-        card_number=row.card_number_masked,
-        cardholder_name=row.cardholder_masked,
-        journal_state=row.state.value,
-        kind=_KINDS[row.kind],
-        original_transaction_id=row.original,
-        refundable_fen=row.refundable_fen,
-        suspense=row.in_suspense,
-    )
-    _explain(wired, told, row.why, english=english)
-    for name in ("created_at", "decided_at"):
-        if text := getattr(row, name):
-            getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
-    return wired
-
-
-def _card(identity: CardIdentity, reader: str, *, full: bool) -> api.Card:
-    shown = (
-        (identity.card_number.reveal(), identity.social_security_number.reveal(), identity.name.reveal())
-        if full
-        else (str(identity.card_number), str(identity.social_security_number), str(identity.name))
-    )
-    return api.Card(
-        reader=reader,
-        card_number=shown[0],
-        social_security_number=shown[1],
-        name=shown[2],
-        issuing_region=identity.issuing_region.code,
-        spec_version=identity.spec_version,
-        issue_date=identity.issue_date,
-        expiry_date=identity.expiry_date,
-        algorithm=identity.algorithm.value,
-        unreadable_fields=identity.unreadable_fields,
-    )

@@ -171,6 +171,11 @@ class Runner:
             await self._happen(live, Restarted(young=young))
         return len(rows)
 
+    def at_work(self, wanted: Callable[[Transaction], bool]) -> Transaction | None:
+        """The newest such transaction that is being worked on, on the disk or not yet; none that was refused."""
+        rows = [live.row for live in self._live.values() if live.refused is None and wanted(live.row)]
+        return rows[-1] if rows else None
+
     def nudge(self) -> None:
         """The link has come back: what waits to repeat something does it now."""
         for live in self._live.values():

@@ -117,6 +117,40 @@ RETRY_SAME_REQUEST: Retry.ValueType  # 2
 RETRY_NEVER: Retry.ValueType  # 3
 Global___Retry: typing_extensions.TypeAlias = Retry
 
+class _Word:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _WordEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Word.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    WORD_UNSPECIFIED: _Word.ValueType  # 0
+    WORD_PAID: _Word.ValueType  # 1
+    """已支付. Said only of what stays paid."""
+    WORD_NOT_PAID: _Word.ValueType  # 2
+    """未支付. No money was taken."""
+    WORD_BEING_SETTLED: _Word.ValueType  # 3
+    """核实中. Also of a debit that waits for the confirmation of the HIS, because it may still be reversed."""
+    WORD_GIVEN_BACK: _Word.ValueType  # 4
+    """已退回: of a cancellation or refund."""
+    WORD_NOT_GIVEN_BACK: _Word.ValueType  # 5
+    """未退回: of a cancellation or refund."""
+
+class Word(_Word, metaclass=_WordEnumTypeWrapper):
+    """How a bill stands, in the one word that a cashier needs."""
+
+WORD_UNSPECIFIED: Word.ValueType  # 0
+WORD_PAID: Word.ValueType  # 1
+"""已支付. Said only of what stays paid."""
+WORD_NOT_PAID: Word.ValueType  # 2
+"""未支付. No money was taken."""
+WORD_BEING_SETTLED: Word.ValueType  # 3
+"""核实中. Also of a debit that waits for the confirmation of the HIS, because it may still be reversed."""
+WORD_GIVEN_BACK: Word.ValueType  # 4
+"""已退回: of a cancellation or refund."""
+WORD_NOT_GIVEN_BACK: Word.ValueType  # 5
+"""未退回: of a cancellation or refund."""
+Global___Word: typing_extensions.TypeAlias = Word
+
 class _Stage:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -225,6 +259,8 @@ class Transaction(google.protobuf.message.Message):
     ORIGINAL_TRANSACTION_ID_FIELD_NUMBER: builtins.int
     REFUNDABLE_FEN_FIELD_NUMBER: builtins.int
     SUSPENSE_FIELD_NUMBER: builtins.int
+    OTHER_TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    WORD_FIELD_NUMBER: builtins.int
     transaction_id: builtins.str
     request_id: builtins.str
     order_no: builtins.str
@@ -265,6 +301,11 @@ class Transaction(google.protobuf.message.Message):
     """
     suspense: builtins.bool
     """Of an approved credit: the account is closed, and the money lies in the home city's suspense account."""
+    other_transaction_id: builtins.str
+    """The transaction that holds the order or the request id, where `reason` is ORDER_IN_PROGRESS, ORDER_ALREADY_PAID or
+    REQUEST_ID_REUSED.
+    """
+    word: Global___Word.ValueType
     @property
     def created_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -306,9 +347,11 @@ class Transaction(google.protobuf.message.Message):
         original_transaction_id: builtins.str = ...,
         refundable_fen: builtins.int = ...,
         suspense: builtins.bool = ...,
+        other_transaction_id: builtins.str = ...,
+        word: Global___Word.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["confirm_by", b"confirm_by", "created_at", b"created_at", "decided_at", b"decided_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "kind", b"kind", "message", b"message", "next_step", b"next_step", "order_no", b"order_no", "order_part", b"order_part", "original_transaction_id", b"original_transaction_id", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "suspense", b"suspense", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "kind", b"kind", "message", b"message", "next_step", b"next_step", "order_no", b"order_no", "order_part", b"order_part", "original_transaction_id", b"original_transaction_id", "other_transaction_id", b"other_transaction_id", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "suspense", b"suspense", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region", "word", b"word"]) -> None: ...
 
 Global___Transaction: typing_extensions.TypeAlias = Transaction
 

@@ -162,7 +162,7 @@ class TerminalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetTransaction(self, request, context):
-        """One transaction, by its id, its request id, or its order.
+        """One transaction, by its id, its request id, or its order; also while card or PIN is still awaited (PENDING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

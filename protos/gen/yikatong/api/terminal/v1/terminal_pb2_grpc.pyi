@@ -354,7 +354,7 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
     """Gives back a part of a debit (退费); several times, until nothing is left of it. As CancelTransaction, on any day."""
 
     GetTransaction: _TerminalServiceGetTransactionType
-    """One transaction, by its id, its request id, or its order."""
+    """One transaction, by its id, its request id, or its order; also while card or PIN is still awaited (PENDING)."""
 
     ListTransactions: _TerminalServiceListTransactionsType
     """Transactions, newest first."""
@@ -494,7 +494,7 @@ class TerminalServiceServicer(metaclass=abc.ABCMeta):
         request: yikatong.api.terminal.v1.terminal_pb2.GetTransactionRequest,
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.GetTransactionResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.GetTransactionResponse]]:
-        """One transaction, by its id, its request id, or its order."""
+        """One transaction, by its id, its request id, or its order; also while card or PIN is still awaited (PENDING)."""
 
     @abc.abstractmethod
     def ListTransactions(
