@@ -166,7 +166,7 @@ async def test_other_content_under_the_request_id_names_the_field(
     with pytest.raises(YikatongError) as error:
         await ask(world, debit.transaction_id, other.transaction_id)
     assert error.value.reason is Reason.REQUEST_ID_REUSED
-    assert error.value.facts == {"field": field, "transaction_id": known.transaction_id}
+    assert error.value.facts == {"field": field, "transaction_id": known.transaction_id, "outcome": "MOVED"}
 
 
 async def test_debits_and_credits_share_their_request_ids(world: World) -> None:

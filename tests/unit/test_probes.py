@@ -9,11 +9,14 @@ import pytest
 
 from tests.support.rows import request
 from yikatong.core.card import ReaderState
+from yikatong.core.credit import Credit
+from yikatong.core.credit_table import CreditState
+from yikatong.core.credits import CreditKind
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.selftest import Report, SelfTestStep
 from yikatong.core.session import Granted
 from yikatong.core.terminal_table import State
-from yikatong.core.values import ReaderName
+from yikatong.core.values import ReaderName, RequestId, TransactionId
 from yikatong.simulators.card import self_test as sample
 from yikatong.terminal import probes
 from yikatong.terminal.probes import KeypadSeen, LinkSeen, OpenRow, Probe, Severity, SocketSeen, Validity
@@ -138,7 +141,7 @@ def test_journal() -> None:
 def test_disk() -> None:
     mib = 2**20
     assert is_fine(probes.disk(64 * mib, 1024 * mib))
-    says(probes.disk(64 * mib - 1, 1024 * mib), Severity.DEGRADED, Reason.JOURNAL_UNAVAILABLE)
+    says(probes.disk(64 * mib - 1, 1024 * mib), Severity.FAILED, Reason.JOURNAL_UNAVAILABLE)
     assert is_fine(probes.disk(200 * mib, 10_000 * mib))
     says(probes.disk(200 * mib - 1, 10_000 * mib), Severity.DEGRADED, Reason.JOURNAL_UNAVAILABLE)
 
@@ -148,7 +151,7 @@ def open_rows(*rows: tuple[State, int]) -> list[OpenRow]:
 
 
 def judged(*rows: tuple[State, int]) -> Probe:
-    return probes.open_transactions(open_rows(*rows), limit=20)
+    return probes.open_transactions(open_rows(*rows), limit=20, limit_ms=1440 * MINUTE_MS)
 
 
 def test_open_transactions() -> None:
@@ -170,6 +173,33 @@ def test_what_waits_for_others_is_not_overdue() -> None:
 def test_too_many_open_transactions_stop_the_terminal() -> None:
     assert judged(*[(State.SENT, 1)] * 20).severity is Severity.OK
     says(judged(*[(State.SENT, 1)] * 21), Severity.FAILED, Reason.TOO_MANY_UNRESOLVED, "21")
+    assert judged(*[(State.MANUAL, 1)] * 21).severity is Severity.DEGRADED, "those wait for people"
+
+
+def test_one_that_is_open_for_a_day_stops_the_terminal() -> None:
+    assert judged((State.REVERSING, 1440 * MINUTE_MS)).severity is Severity.DEGRADED
+    says(judged((State.REVERSING, 1440 * MINUTE_MS + 1)), Severity.FAILED, Reason.TOO_MANY_UNRESOLVED)
+    assert is_fine(judged((State.ACCEPTED, 2000 * MINUTE_MS)))
+
+
+def test_an_open_credit_is_counted_by_its_age_and_never_stops_debits() -> None:
+    def seen(state: CreditState, age_ms: int) -> Probe:
+        row = OpenRow(replace(CREDIT, state=state), age_ms)
+        return probes.open_transactions([row], limit=20, limit_ms=1440 * MINUTE_MS)
+
+    says(seen(CreditState.SENT, 2000 * MINUTE_MS), Severity.DEGRADED, Reason.OUTCOME_PENDING, "refunded")
+    assert is_fine(seen(CreditState.ACCEPTED, 2000 * MINUTE_MS))
+
+
+CREDIT = Credit(
+    kind=CreditKind.REFUND,
+    transaction_id=TransactionId("c"),
+    request_id=RequestId("c"),
+    original=TransactionId("d"),
+    amount_fen=1,
+    state=CreditState.SENT,
+    order_no="refunded",
+)
 
 
 def report(age: timedelta, *, passed: bool = True) -> Report:
@@ -188,6 +218,24 @@ def test_self_test() -> None:
     red = probes.self_test(report(timedelta(days=1), passed=False), NOW, 8)
     says(red, Severity.DEGRADED, Reason.SELF_TEST_FAILED, "path")
     assert "journal" not in red.finding_en
+
+
+@pytest.mark.parametrize(
+    ("step", "reason", "stops"),
+    [
+        ("tombstone", Reason.ANSWER_DOES_NOT_FIT, True),
+        ("journal", Reason.JOURNAL_UNAVAILABLE, True),
+        ("path", Reason.GATEWAY_UNREACHABLE, False),
+        ("reversal", Reason.OUTCOME_PENDING, False),
+        ("reader", Reason.INTERNAL, False),
+    ],
+)
+def test_a_self_test_that_disproves_the_way_of_the_money_stops_the_terminal(
+    step: str, reason: Reason, stops: bool
+) -> None:
+    last = replace(report(timedelta()), steps=(SelfTestStep(step, False, reason.value, "", "", 1),))
+    severity = Severity.FAILED if stops else Severity.DEGRADED
+    says(probes.self_test(last, NOW, 8), severity, Reason.SELF_TEST_FAILED, step)
 
 
 def test_configuration() -> None:

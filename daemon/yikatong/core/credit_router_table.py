@@ -58,6 +58,7 @@ class CreditRouteStep:
 
 S, E, R = CreditRouteState, CreditRouteEvent, CreditRouteReply
 _DECIDED = (S.CREDITED, S.DECLINED)
+_NONSENSE = (E.LEDGER_CONFLICT, E.LEDGER_UNFIT)
 
 TABLE: Final[dict[tuple[CreditRouteState, CreditRouteEvent], CreditRouteStep]] = {
     (S.NONE, E.NEW): CreditRouteStep(S.FWD, push=True),
@@ -73,6 +74,12 @@ TABLE: Final[dict[tuple[CreditRouteState, CreditRouteEvent], CreditRouteStep]] =
     # Decided once, told for ever. A wait that ends after the answer has come hears the answer.
     **{(s, E.AGAIN): CreditRouteStep(s, R.STORED) for s in _DECIDED},
     **{(s, E.LEDGER_SILENT): CreditRouteStep(s, R.STORED) for s in _DECIDED},
+    # The city said so before: the row was written, and the process that pushed did not live to see it, or was late.
+    (S.CREDITED, E.LEDGER_CREDITED): CreditRouteStep(S.CREDITED, R.STORED),
+    (S.DECLINED, E.LEDGER_DECLINED): CreditRouteStep(S.DECLINED, R.STORED),
+    # It says something else now. Told is told; a person looks.
+    **{(S.CREDITED, e): CreditRouteStep(S.CREDITED, R.STORED, alarm=True) for e in (E.LEDGER_DECLINED, *_NONSENSE)},
+    **{(S.DECLINED, e): CreditRouteStep(S.DECLINED, R.STORED, alarm=True) for e in (E.LEDGER_CREDITED, *_NONSENSE)},
     # Same id, other content: nothing is executed, whatever the row says.
     **{(s, E.DIFFERS): CreditRouteStep(s, R.CONFLICT, alarm=True) for s in (S.FWD, *_DECIDED)},
 }

@@ -24,6 +24,7 @@ from yikatong.core.credit_table import (
     CreditState,
     CreditStep,
     credit_step,
+    credit_verdict,
 )
 from yikatong.core.credits import CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
 from yikatong.core.orders import ConfirmAnswer, DebitOrder, Undecided
@@ -354,6 +355,7 @@ def _require_same(known: Credit, kind: CreditKind, original: str, amount_fen: in
             "the request id was used with other content",
             field=field_name,
             transaction_id=known.transaction_id,
+            outcome=credit_verdict(known.state).moved.value,  # of the transaction that is named
         )
 
 

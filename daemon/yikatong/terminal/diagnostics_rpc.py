@@ -18,6 +18,7 @@ from yikatong.core.selftest import Report, SelfTestStep
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.edge import Context
 from yikatong.terminal import health
+from yikatong.terminal.live import age_ms
 from yikatong.terminal.probes import Severity
 from yikatong.terminal.selftest import SelfTest
 from yikatong.terminal.terminal import Terminal
@@ -106,7 +107,7 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
                 order_no=row.order_no,
                 state=row.state.value,
                 amount_fen=row.amount_fen,
-                age_ms=health.age_ms(row, self._terminal.clock),
+                age_ms=age_ms(row, self._terminal.clock),
                 attempts=(credited if isinstance(row, Credit) else runner).attempts(row.transaction_id),
             )
         return answer

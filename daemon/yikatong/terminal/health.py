@@ -18,11 +18,11 @@ from yikatong.core.credit import Credit
 from yikatong.core.reasons import YikatongError
 from yikatong.core.selftest import Report
 from yikatong.core.transaction import Transaction
-from yikatong.runtime.clock import Clock
 from yikatong.runtime.tls import Identity
 from yikatong.terminal import probes
+from yikatong.terminal.live import age_ms
 from yikatong.terminal.probes import KeypadSeen, LinkSeen, OpenRow, Probe, SocketSeen, Validity
-from yikatong.terminal.runner import UNRESOLVED_MAX
+from yikatong.terminal.runner import UNRESOLVED_AGE_MAX_MS, UNRESOLVED_MAX
 from yikatong.terminal.terminal import Terminal
 
 PCSCD_SOCKET: Final = "/run/pcscd/pcscd.comm"
@@ -52,7 +52,8 @@ async def check(terminal: Terminal) -> Health:
     )
     room = shutil.disk_usage(config.state)
     device = config.pin_keypad.device if config.pin_keypad else ""
-    rows = [OpenRow(row, age_ms(row, clock)) for row in terminal.runner.open_rows()]
+    under_way: list[Transaction | Credit] = [*terminal.runner.open_rows(), *terminal.credits.open_rows()]
+    rows = [OpenRow(row, age_ms(row, clock)) for row in under_way]
     granted = terminal.session.granted
     return Health(
         now,
@@ -67,19 +68,11 @@ async def check(terminal: Terminal) -> Health:
             probes.certificate(validity(config.gateway.identity), now),
             probes.gateway(link_seen(terminal)),
             probes.clock(terminal.session.clock_offset if granted else None),
-            probes.open_transactions(rows, limit=UNRESOLVED_MAX),
+            probes.open_transactions(rows, limit=UNRESOLVED_MAX, limit_ms=UNRESOLVED_AGE_MAX_MS),
             probes.self_test(last, now, config.self_test_days),
             probes.hotlines(*terminal.hotlines),
         ),
     )
-
-
-def age_ms(row: Transaction | Credit, clock: Clock) -> int:
-    """By the boot clock where it is the same boot, else by the wall clock; never negative."""
-    if row.boot_id == clock.boot_id:
-        return clock.boot_ms() - row.created_boot_ms
-    age = clock.now() - datetime.fromisoformat(row.created_at)
-    return max(int(age.total_seconds() * 1000), 0)
 
 
 async def reader_state(terminal: Terminal) -> ReaderState | YikatongError | None:

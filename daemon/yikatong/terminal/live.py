@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from yikatong.core.bill import Bill
+from yikatong.core.credit import Credit
 from yikatong.core.orders import DebitOrder
 from yikatong.core.reasons import YikatongError
 from yikatong.core.terminal_table import Told, verdict
@@ -24,6 +26,14 @@ def uuid7(clock: Clock) -> str:
     random = uuid.uuid4().int
     value = (millis << 80) | (0x7 << 76) | ((random >> 64 & 0xFFF) << 64) | (0b10 << 62) | (random & (2**62 - 1))
     return str(uuid.UUID(int=value))
+
+
+def age_ms(row: Transaction | Credit, clock: Clock) -> int:
+    """By the boot clock where it is the same boot, else by the wall clock; never negative."""
+    if row.boot_id == clock.boot_id:
+        return clock.boot_ms() - row.created_boot_ms
+    age = clock.now() - datetime.fromisoformat(row.created_at)
+    return max(int(age.total_seconds() * 1000), 0)
 
 
 @dataclass(eq=False)

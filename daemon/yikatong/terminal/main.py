@@ -24,6 +24,7 @@ from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
 from yikatong.terminal import diagnostics_rpc, rpc
+from yikatong.terminal.admission import Admission
 from yikatong.terminal.config import DaemonConfig
 from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
@@ -108,6 +109,8 @@ async def _assemble(
     config: DaemonConfig, clock: Clock, limits: Limits, reader: CardReader | None, leave: Callable[[Reason], None]
 ) -> AsyncIterator[tuple[Terminal, SelfTest]]:
     async with contextlib.AsyncExitStack() as stack:
+        admission = Admission(Path(config.state))
+        admission.prepare()
         journal = Journal(config.journal)
         stack.push_async_callback(journal.close)
         await journal.prove()
@@ -125,7 +128,7 @@ async def _assemble(
         hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
         timeout_ms = config.pin_keypad.timeout_ms if config.pin_keypad else 0
         desk = Desk(reader, SocialSecurityCard(), clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
-        runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits)
+        runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)
         stack.push_async_callback(runner.close)
         recovered = await runner.recover()
         credited = Credits(journal, link, session, runner, hub, clock, leave=leave, limits=limits)
@@ -134,9 +137,23 @@ async def _assemble(
         reconciling = ReconciliationLink(gateway, config.terminal_id)
         reconciliation = Reconciliation(journal, session, runner, reconciling, clock)
         terminal = Terminal(
-            config, version("yikatong"), clock, hub, journal, session, link, desk, runner, credited, reconciliation
+            config,
+            version("yikatong"),
+            clock,
+            hub,
+            journal,
+            session,
+            link,
+            desk,
+            runner,
+            credited,
+            reconciliation,
         )
-        yield terminal, SelfTest(terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave)
+        self_test = SelfTest(
+            terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave, judge=admission.judge
+        )
+        admission.judge(next(iter(await self_test.reports(1)), None))
+        yield terminal, self_test
 
 
 @contextlib.asynccontextmanager

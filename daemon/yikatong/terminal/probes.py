@@ -13,21 +13,24 @@ from enum import Enum
 from typing import Final
 
 from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.credit import Credit
+from yikatong.core.credit_table import CreditState
 from yikatong.core.reasons import MEANING, Reason, YikatongError
 from yikatong.core.selftest import Report
 from yikatong.core.session import Granted
 from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
+from yikatong.terminal.admission import RESERVE
 
 CLOCK_OFFSET_MAX: Final = timedelta(seconds=2)
 CERTIFICATE_WARN: Final = timedelta(days=14)
 OPEN_WARN_MS: Final = 5 * 60_000
 OPEN_ALARM_MS: Final = 30 * 60_000
-FREE_MIN: Final = 64 * 1024 * 1024
 FREE_SHARE_MIN: Final = 0.02
 HOTLINE_PLACEHOLDER: Final = "0000-0000000"
 # Held rows wait for the HIS, accepted ones for a city that the gateway goes on asking: neither is overdue by its age.
-_AGEING: Final = frozenset({State.SENT, State.REVERSING, State.MANUAL})
+_AGEING: Final = frozenset({State.SENT, State.REVERSING, State.MANUAL, CreditState.SENT})
+_COUNTED: Final = frozenset({State.SENT, State.REVERSING})
 
 
 class Severity(Enum):
@@ -287,14 +290,23 @@ def journal(error: str | None) -> Probe:
 def disk(free: int, total: int) -> Probe:
     """Room for the journal, in bytes."""
     zh, en = f"剩余空间 {_size(free)}，共 {_size(total)}。", f"{_size(free)} free of {_size(total)}."
-    if free < FREE_MIN or free < total * FREE_SHARE_MIN:
+    if free < RESERVE:
+        return failed(
+            "disk",
+            Reason.JOURNAL_UNAVAILABLE,
+            f"磁盘已满，停止扣款：{zh}",
+            f"The disk is full, no debit is taken: {en}",
+            "请清理磁盘；未决交易继续处理。",
+            "Free some space; what is open goes on.",
+        )
+    if free < total * FREE_SHARE_MIN:
         return degraded(
             "disk",
             Reason.JOURNAL_UNAVAILABLE,
             f"磁盘将满：{zh}",
             f"The disk is nearly full: {en}",
-            "请清理磁盘；写满后将停止扣款。",
-            "Free some space; debits stop when it is full.",
+            f"请清理磁盘；不足 {_size(RESERVE)} 时将停止扣款。",
+            f"Free some space; debits stop below {_size(RESERVE)}.",
         )
     return fine("disk", zh, en)
 
@@ -303,13 +315,19 @@ def disk(free: int, total: int) -> Probe:
 class OpenRow:
     """A transaction whose outcome is open, and for how long."""
 
-    row: Transaction
+    row: Transaction | Credit
     age_ms: int
 
+    @property
+    def ages(self) -> bool:
+        """Whether its age is somebody's fault: it is not promised by the gateway, and not the HIS's to confirm."""
+        return self.row.state in _AGEING
 
-def open_transactions(rows: Sequence[OpenRow], *, limit: int) -> Probe:
-    """`limit`: with more than so many under way, no new debit is taken."""
-    ageing = [row for row in rows if row.row.state in _AGEING]
+
+def open_transactions(rows: Sequence[OpenRow], *, limit: int, limit_ms: int) -> Probe:
+    """`limit`, `limit_ms`: with more debits, or older ones, under way no new one is taken."""
+    ageing = [row for row in rows if row.ages]
+    counted = [row for row in ageing if row.row.state in _COUNTED]
     waiting = len(rows) - len(ageing)
     if not ageing:
         if waiting:
@@ -322,7 +340,7 @@ def open_transactions(rows: Sequence[OpenRow], *, limit: int) -> Probe:
     oldest = max(ageing, key=lambda row: row.age_ms)
     zh = f"{len(ageing)} 笔未决交易，最早的 {oldest.row.order_no} 已 {_age_zh(oldest.age_ms)}。"
     en = f"{len(ageing)} open transactions; the oldest, {oldest.row.order_no}, for {_age_en(oldest.age_ms)}."
-    if len(ageing) > limit:
+    if len(counted) > limit or any(row.age_ms > limit_ms for row in counted):
         return failed("open-transactions", Reason.TOO_MANY_UNRESOLVED, zh, en)
     if any(row.row.state is State.MANUAL for row in ageing):
         return degraded(
@@ -348,6 +366,16 @@ def self_test(last: Report | None, now: datetime, days: int) -> Probe:
         return degraded("self-test", Reason.SELF_TEST_OVERDUE, "还没有自检过。", "No self-test has run yet.")
     when = datetime.fromisoformat(last.started_at)
     day = when.date().isoformat()
+    if last.disproved:
+        names = ", ".join(last.disproved)
+        return failed(
+            "self-test",
+            Reason.SELF_TEST_FAILED,
+            f"{day} 自检发现资金通路有误，停止扣款：{names}。",
+            f"The self-test of {day} disproved the way of the money, no debit is taken: {names}.",
+            "请拨打故障热线；排除故障后运行 yikatong selftest --report，通过后恢复扣款。",
+            "Call the fault hotline; clear the fault, then run yikatong selftest --report; passed, debits go on.",
+        )
     if not last.passed:
         names = ", ".join(step.name for step in last.steps if not step.passed)
         return degraded(

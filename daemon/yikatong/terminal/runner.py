@@ -18,6 +18,7 @@ import structlog
 from yikatong.core.bill import Bill
 from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned
 from yikatong.core.reasons import Moved, Reason, YikatongError
+from yikatong.core.session import Granted
 from yikatong.core.terminal_table import (
     FINAL,
     Answered,
@@ -47,12 +48,13 @@ from yikatong.terminal.calls import Calls
 from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Hub, Stage, StageReached
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, uuid7
+from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, uuid7
 from yikatong.terminal.session import Session
 
 _log = structlog.get_logger(__name__)
 
 UNRESOLVED_MAX: Final = 20
+UNRESOLVED_AGE_MAX_MS: Final = 24 * 3_600_000
 _WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
 
 
@@ -71,11 +73,12 @@ class Runner:
         leave: Callable[[Reason], None],
         limits: Limits = DEFAULT_LIMITS,
         self_test: bool = False,
+        admit: Callable[[], None] = lambda: None,
         new_id: Callable[[Clock], str] = uuid7,
     ) -> None:
         self._journal, self._session, self._desk, self._calls = journal, session, desk, Calls(link, clock, limits)
         self._hub, self._clock, self._leave, self._limits, self._self_test = hub, clock, leave, limits, self_test
-        self._new_id = new_id
+        self._new_id, self._admit = new_id, admit
         self._live: dict[TransactionId, Live] = {}
         self._failed = False
 
@@ -166,8 +169,7 @@ class Runner:
             live = Live(row, Bill(), order=self.order_of(row))
             self._live[row.transaction_id] = live
             same_boot = row.boot_id == self._clock.boot_id
-            age_ms = self._clock.boot_ms() - row.created_boot_ms
-            young = same_boot and age_ms < self._limits.patience.total_s * 1000
+            young = same_boot and age_ms(row, self._clock) < self._limits.patience.total_s * 1000
             await self._happen(live, Restarted(young=young))
         return len(rows)
 
@@ -240,8 +242,7 @@ class Runner:
         """Everything that can be refused before money is asked for, then the card, then go."""
         try:
             self._require_no_twin(live)
-            self._require_able()
-            granted = self._session.require()
+            granted = self.require_able()
             identity = await self._desk.identify(wait_ms=wait_ms, stage=lambda stage: self._stage(live, stage))
             payer = payer_of(identity)
             row = replace(
@@ -279,12 +280,20 @@ class Runner:
             if same and other.row.state not in _WITHOUT_MONEY:
                 raise _order_taken(other.row)
 
-    def _require_able(self) -> None:
+    def require_able(self) -> Granted:
+        """What is granted, where a new debit may begin now. Raises YikatongError: nothing has been sent.
+
+        Not the session's matter: the journal, `admit`, and what is open: more than 20 rows, or one of yesterday, say
+        that something is wrong with the line or the gateway. A reversal that the gateway has promised does not count.
+        """
         if self._failed or self._journal.failed:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "the journal failed; the service is leaving")
+        self._admit()
         counted = [row for row in self.open_rows() if row.state in {State.SENT, State.REVERSING}]
-        if len(counted) > UNRESOLVED_MAX:
-            raise YikatongError(Reason.TOO_MANY_UNRESOLVED, "too many debits are open", count=len(counted))
+        oldest_ms = max((age_ms(row, self._clock) for row in counted), default=0)
+        if len(counted) > UNRESOLVED_MAX or oldest_ms > UNRESOLVED_AGE_MAX_MS:
+            raise YikatongError(Reason.TOO_MANY_UNRESOLVED, "debits are open, too many or too long", count=len(counted))
+        return self._session.require()
 
     async def _require_settled_card(self, row: Transaction) -> None:
         """One open debit per card: a new one waits for one attempt to reverse the old one."""

@@ -48,9 +48,13 @@ class SelfTest:
         link: SessionLink,
         *,
         leave: Callable[[Reason], None],
+        judge: Callable[[Report], None],
     ) -> None:
-        """`bench` is asked at each run. `leave` is called where the journal fails: the process must not go on."""
-        self._terminal, self._bench, self._link, self._leave = terminal, bench, link, leave
+        """`bench` is asked at each run. `leave` is called where the journal fails: the process must not go on.
+
+        `judge` hears each report: whether debits may go on.
+        """
+        self._terminal, self._bench, self._link, self._leave, self._judge = terminal, bench, link, leave, judge
         self._running = asyncio.Lock()
 
     async def run(self, *, report: bool, told: Callable[[SelfTestStep], None] = lambda step: None) -> Report:
@@ -69,6 +73,7 @@ class SelfTest:
             done = Report(str(uuid.uuid4()), started_at, tuple(steps), wanted=report)
             _log.info("self-test", run_id=done.run_id, passed=done.passed, failed=_failed_names(done))
             await self._keep(done)
+            self._judge(done)
             if report:
                 done = await self._file(done)
             if done.reported:

@@ -49,10 +49,8 @@ class Terminal:
 
     def not_ready(self) -> Reason | None:
         """Why no debit is taken now; None where debits are taken."""
-        if self.journal.failed:
-            return Reason.JOURNAL_UNAVAILABLE
         try:
-            self.session.require()
+            self.runner.require_able()
         except YikatongError as error:
             return error.reason
         return None
