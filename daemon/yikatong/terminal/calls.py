@@ -79,10 +79,15 @@ class Calls:
         return ConfirmAnswered(answer)
 
     async def hold(self, live: Live) -> ConfirmTimeUp:
-        """Waits for the end of the time to confirm. A reboot counts as that: its clock says nothing about this one."""
-        left_ms = live.row.confirm_by_boot_ms - self._clock.boot_ms()
-        if live.row.boot_id == self._clock.boot_id and left_ms > 0:
-            await asyncio.sleep(left_ms / 1000)
+        """Waits for the end of the time to confirm. A reboot counts as that: its clock says nothing about this one.
+
+        It looks again and again, because while the machine is suspended the boot clock goes on and no sleep ends.
+        """
+        while live.row.boot_id == self._clock.boot_id:
+            left_ms = live.row.confirm_by_boot_ms - self._clock.boot_ms()
+            if left_ms <= 0:
+                break
+            await asyncio.sleep(min(left_ms / 1000, self._limits.look_again_s))
         return ConfirmTimeUp()
 
 

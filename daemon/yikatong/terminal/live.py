@@ -69,12 +69,16 @@ def ask_later(asked: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Patience of a debit, and how long a caller that is told PENDING may still hope for REVERSED."""
+    """Patience of a debit, and how long a caller that is told PENDING may still hope for REVERSED (`grace_s`).
+
+    `look_again_s`: how late at most it is noticed that the machine was suspended.
+    """
 
     patience: Patience = TERMINAL_PATIENCE
     backoff: Backoff = terminal_backoff
     grace_s: float = _GRACE_S
     ask_later: Backoff = ask_later
+    look_again_s: float = 5.0
 
 
 DEFAULT_LIMITS: Final = Limits()

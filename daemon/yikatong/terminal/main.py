@@ -23,7 +23,7 @@ from yikatong.drivers.card import SocialSecurityCard
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
-from yikatong.terminal import diagnostics_rpc, rpc
+from yikatong.terminal import alarms, diagnostics_rpc, rpc
 from yikatong.terminal.admission import Admission
 from yikatong.terminal.config import DaemonConfig
 from yikatong.terminal.credits import Credits
@@ -87,6 +87,7 @@ async def serve(
             asyncio.create_task(terminal.watch_reader(), name="reader"),
             asyncio.create_task(_file_self_tests(terminal, self_test), name="self-test reports"),
             asyncio.create_task(terminal.reconciliation.run(), name="reconciliation"),
+            asyncio.create_task(alarms.watch(terminal), name="alarms"),
         ]
         notifier = Notifier.from_environment()
         watchdog = Watchdog(notifier, terminal.journal.probe, limit_s=watchdog_limit_s())
