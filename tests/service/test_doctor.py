@@ -270,7 +270,9 @@ time.sleep(600)
 
 
 def _file(province: World, port: int, identity: Any, **changes: Any) -> Path:
-    return written(configuration(province.folder, port, identity, **changes), province.folder / "daemon.toml")
+    config = configuration(province.folder, port, identity, **changes)
+    Path(config.state).mkdir(exist_ok=True)
+    return written(config, province.folder / "daemon.toml")
 
 
 def _unused_port() -> int:

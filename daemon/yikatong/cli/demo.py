@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from yikatong.api.operations.v1 import operations_pb2
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.cli import client, output
+from yikatong.cli.folder import FolderUnusable, kept
 from yikatong.cli.province import HOME, TREATMENT, Province
 from yikatong.core.reasons import YikatongError
 from yikatong.core.values import Fen
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 AMOUNT: Final = Fen(3650)
 _CARD: Final = "works"
+_EXIT_INTERRUPTED: Final = 130
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _HIS_PATIENCE_S: Final = 5.0
 """How long the demo's HIS waits for a debit whose answer is lost; real ones wait longer."""
 
@@ -42,17 +46,66 @@ _HIS_PATIENCE_S: Final = 5.0
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="保留文件的目录 / folder to keep the files in"
 )
 def demo(in_process: bool, keep: Path | None) -> None:
-    """两座模拟城市之间的一笔扣款 / A debit between two simulated cities: card, daemon, gateway, ledgers."""
-    with contextlib.ExitStack() as stack:
-        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yikatong-")))
-        folder.mkdir(parents=True, exist_ok=True)
+    """两座模拟城市之间的一笔扣款 / A debit between two simulated cities: card, daemon, gateway, ledgers.
+
+    文件夹可以再次使用；余额接着上次。 / A folder may be used again: its balances go on where they stood.
+
+    退出码：0 完成，1 未能完成，2 文件夹不能用，130 被中断。
+    Exit status: 0 done, 1 could not be done, 2 the folder can't be used, 130 interrupted.
+    """
+    with _signals_held_back(), contextlib.ExitStack() as stack:
         try:
-            with Province(folder, card=_CARD, in_process=in_process) as province:
-                asyncio.run(_show(province))
+            folder = keep.resolve() if keep else _temporary(stack)
+            stack.enter_context(kept(folder))
+            province = Province(folder, card=_CARD, in_process=in_process)
+            stack.callback(province.close)
+            with _interruptible():
+                asyncio.run(_show(province.__enter__()))
+        except FolderUnusable as error:
+            output.say(f"✗ {error.zh}\n  下一步：{error.next_zh}", f"✗ {error.en}\n  next: {error.next_en}", error=True)
+            sys.exit(client.EXIT_NOT_ASKED)
+        except KeyboardInterrupt:
+            output.say("已中断，正在停止全部进程。", "Interrupted; everything is being stopped.", error=True)
+            sys.exit(_EXIT_INTERRUPTED)
         except (YikatongError, grpc.aio.AioRpcError) as error:
             if output.wants_debug():
                 raise
             sys.exit(client.tell(error if isinstance(error, YikatongError) else client.failure_of(error, money=True)))
+
+
+def _temporary(stack: contextlib.ExitStack) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="yikatong-")))
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Ctrl-C and its like wait until `_interruptible`: folders and processes are made and cleared away in one piece."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """The first signal ends the block with KeyboardInterrupt; those that follow are ignored, to the end."""
+
+    def ignore() -> None:
+        for name in _ENDING:
+            signal.signal(name, signal.SIG_IGN)
+
+    def end(*_: object) -> None:
+        ignore()
+        raise KeyboardInterrupt
+
+    for name in _ENDING:
+        signal.signal(name, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        ignore()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +120,12 @@ class _Books:
 
 async def _show(province: Province) -> None:
     _title("一卡通 演示：青岛药店，威海参保人", "Yikatong demo: a pharmacy in Qingdao, a person insured in Weihai")
-    for zh, en in province.described():
-        _line(zh, en)
     async with grpc.aio.insecure_channel(f"unix:{province.his_socket}") as channel:
         his = TerminalServiceStub(channel)
-        await _show_card(his)
+        account = await his.GetAccount(api.GetAccountRequest(wait_ms=10_000), metadata=client.metadata())
+        for zh, en in province.described(Fen(account.balance_fen)):
+            _line(zh, en)
+        _show_card(account)
         before = await _books(province)
         _title("扣款前的两本账", "Both cities' books before")
         _show_books(before)
@@ -84,9 +138,8 @@ async def _show(province: Province) -> None:
         await _show_lost_answer(his, province, after)
 
 
-async def _show_card(his: TerminalServiceAsyncStub) -> None:
+def _show_card(account: api.GetAccountResponse) -> None:
     _title("1. 读卡", "1. Read the card")
-    account = await his.GetAccount(api.GetAccountRequest(wait_ms=10_000), metadata=client.metadata())
     card = account.card
     _line(
         f"卡号 {card.card_number}　姓名 {card.name}　社保号码 {card.social_security_number}　规范 {card.spec_version}",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from yikatong.cli.client import SocketCause
+from yikatong.cli.folder import SERVICE_USER, FolderUnusable, check_exists
 from yikatong.core.reasons import Reason
 from yikatong.runtime.tls import Identity
 from yikatong.terminal import health, probes
@@ -59,6 +60,10 @@ def journal(path: Path) -> Probe:
             wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _SQLITE_LOCK_BYTE, _SQLITE_LOCK_LENGTH, 0)
             kind, _, _, _, process = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, wanted))
     except FileNotFoundError:
+        try:
+            check_exists(path.parent, Reason.JOURNAL_UNAVAILABLE, owner=SERVICE_USER)
+        except FolderUnusable as missing:
+            return failed("journal", missing.reason, missing.zh, missing.en, missing.next_zh, missing.next_en)
         return fine("journal", f"还没有流水文件 {path}。", f"There is no journal yet: {path}.")
     except PermissionError:
         return probes.degraded(

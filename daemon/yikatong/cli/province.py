@@ -28,6 +28,7 @@ from yikatong.api.operations.v1.operations_pb2_grpc import ClearingServiceStub
 from yikatong.api.terminal.v1 import terminal_pb2
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Fen
 from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
 from yikatong.simulators.card.deck import CITIES, DECK, CityState, find
@@ -116,11 +117,11 @@ class Province:
     def daemon_config(self) -> Path:
         return self.folder / "daemon.toml"
 
-    def described(self) -> list[tuple[str, str]]:
-        """What runs, for a person, as (zh, en)."""
+    def described(self, balance: Fen) -> list[tuple[str, str]]:
+        """What runs, for a person, as (zh, en); `balance` of the card's account is the caller's to ask for."""
         return [
             (f"读卡器　{self._reader_zh}", f"reader   {self._reader_en}"),
-            (f"测试卡　{self._card.zh}", f"card     {self._card.en}"),
+            (f"测试卡　{self._card.zh}，余额 {balance} 元", f"card     {self._card.en}, balance {balance} yuan"),
             (
                 "网关　　mTLS，SQLite；城市：青岛、烟台在网关内，威海为独立进程和数据库",
                 "gateway  mTLS, SQLite; Qingdao and Yantai in its database, Weihai a process and database of its own",
@@ -263,7 +264,7 @@ class Province:
             self._reader_zh = f"{self.VIRTUAL_READER}（本机的 pcscd，真实 PC/SC）"
             self._reader_en = f"{self.VIRTUAL_READER} (this machine's pcscd, real PC/SC)"
         elif not self._in_process and not obstacle:
-            pcscd = self._stack.enter_context(PrivatePcscd())
+            pcscd = self._stack.enter_context(PrivatePcscd(self.folder / "pcscd"))
             self._environment |= pcscd.environment
             self._attach(pcscd.port)
             self._reader_zh = f"{self.VIRTUAL_READER}（专用 pcscd 进程，真实 PC/SC）"

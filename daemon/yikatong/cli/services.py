@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from yikatong.cli import output
+from yikatong.cli.folder import FolderUnusable, check_state, user
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime.config import ConfigurationInvalid, Mistake, load, read
 
@@ -38,26 +39,36 @@ _CONFIG = click.option(
 @click.command()
 @_CONFIG
 def daemon(file: Path) -> None:
-    """运行终端守护进程 / Run the terminal daemon in the foreground."""
+    """运行终端守护进程 / Run the terminal daemon in the foreground.
+
+    退出码：0 按命令停止，1 出错（可重启），78 配置、证书或身份有误（重启无用）。
+    Exit status: 0 stopped as told, 1 failed (start it again), 78 configuration, certificate or identity is wrong.
+    """
     from yikatong.runtime import logs
     from yikatong.terminal.config import DaemonConfig
     from yikatong.terminal.main import serve
 
     config = _or_exit(lambda: load(file, DaemonConfig))
     logs.configure(level=config.log_level)
+    _or_exit(lambda: check_state(Path(config.state), Reason.JOURNAL_UNAVAILABLE, owner=user()))
     _run(lambda stop: serve(config, stop=stop))
 
 
 @click.command()
 @_CONFIG
 def gateway(file: Path) -> None:
-    """运行网关 / Run the provincial gateway in the foreground."""
+    """运行网关 / Run the provincial gateway in the foreground.
+
+    退出码：0 按命令停止，1 出错（可重启），78 配置或证书有误（重启无用）。
+    Exit status: 0 stopped as told, 1 failed (start it again), 78 configuration or certificate is wrong.
+    """
     from yikatong.gateway.config import GatewayConfig
     from yikatong.gateway.main import serve
     from yikatong.runtime import logs
 
     config = _or_exit(lambda: load(file, GatewayConfig))
     logs.configure(level=config.log_level)
+    _or_exit(lambda: check_state(Path(config.state_dir), Reason.STORE_UNAVAILABLE, owner=user()))
     _run(lambda stop: serve(config, stop=stop))
 
 
@@ -100,7 +111,7 @@ def check_config(file: Path, kind: str | None) -> None:
 
 def _shapes() -> dict[str, type[msgspec.Struct]]:
     """What each kind of file must look like."""
-    from yikatong.cli.ops import Operator
+    from yikatong.cli.asking import Operator
     from yikatong.gateway.config import GatewayConfig
     from yikatong.simulators.city import CityConfig
     from yikatong.terminal.config import DaemonConfig
@@ -131,8 +142,10 @@ def _or_exit(make: Callable[[], Config]) -> Config:
 def _leave(error: YikatongError) -> NoReturn:
     """Says why the service does not run, and what to do next; systemd's journal keeps it."""
     meaning = error.meaning
-    click.echo(f"✗ {meaning.zh} {meaning.en} [{error.reason.value}] {error.detail}", err=True)
-    click.echo(f"  {meaning.next_zh} {meaning.next_en}", err=True)
+    detail = f"{error.zh} {error.en}" if isinstance(error, FolderUnusable) else error.detail
+    step = error if isinstance(error, FolderUnusable) else meaning
+    click.echo(f"✗ {meaning.zh} {meaning.en} [{error.reason.value}] {detail}", err=True)
+    click.echo(f"  {step.next_zh} {step.next_en}", err=True)
     sys.exit(EXIT_CONFIGURATION if error.reason in _WITHOUT_HOPE else 1)
 
 

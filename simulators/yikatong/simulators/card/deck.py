@@ -139,9 +139,7 @@ def _card(
 
 
 DECK: Final = (
-    _card(
-        "works", "职工卡，威海参保，余额 1000.00 元", "employee's card, home city Weihai, balance 1,000.00 yuan", None
-    ),
+    _card("works", "职工卡，威海参保", "employee's card, home city Weihai", None),
     _card(
         "works-qingdao", "职工卡，青岛参保", "employee's card, home city Qingdao", None, home="370200", name="测试乙"
     ),
