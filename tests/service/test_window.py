@@ -15,6 +15,8 @@ from tests.support.terminal_world import Daemon, daemon
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
+from yikatong.core.reasons import Reason
+from yikatong.runtime import edge
 
 ENGLISH = (("accept-language", "en"),)
 
@@ -74,4 +76,22 @@ async def test_a_debit_that_waits_for_the_card_is_pending_and_not_unknown(provin
         with pytest.raises(grpc.aio.AioRpcError) as gone:
             await his.GetTransaction(api.GetTransactionRequest(request_id=request.request_id))
         assert gone.value.code() is grpc.StatusCode.NOT_FOUND, "nothing was recorded: the same request may come again"
+        refused = (
+            await his.GetTransaction(api.GetTransactionRequest(transaction_id=by_request.transaction_id))
+        ).transaction
+        assert (refused.state, refused.outcome) == (api.TRANSACTION_STATE_REFUSED, api.OUTCOME_NOT_MOVED)
         watching.cancel()
+
+
+async def test_a_refusal_names_its_transaction_and_that_has_a_slip(province: World) -> None:
+    async with province.gateway() as port, daemon(province, port) as running, his_of(running) as channel:
+        his: Any = TerminalServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await his.Debit(debit(wait_ms=0, order_no="RX-1"))
+        error = edge.error_of(refused.value)
+        assert error is not None
+        assert error.reason is Reason.NO_CARD
+        answer = await his.GetReceipt(api.GetReceiptRequest(transaction_id=str(error.facts["transaction_id"])))
+        for shown in ("未扣款证明", "RX-1", "36.50 元", "NO_CARD", "没有发出", str(error.facts["transaction_id"])):
+            assert shown in answer.text
+        assert answer.transaction.word == api.WORD_NOT_PAID

@@ -14,6 +14,7 @@ from yikatong.core.receipt import WIDTH, Issuer, Line, as_text, china_time, colu
 from yikatong.core.terminal_table import State, verdict
 from yikatong.core.words import explanation
 
+ID = "01a20214-35ca-7dda-95d8-3f49c4b28b4d"
 ISSUER = Issuer("测试药店", "P99000200001-01", "12393", "0531-0000000")
 REASONS = [cause.value for cause in ReversalCause]
 
@@ -109,6 +110,80 @@ def test_an_approval_says_where_and_what_is_left() -> None:
 def test_only_a_reversal_is_proven_by_the_reversal_s_reference(state: State) -> None:
     assert ("冲正参考号 Proof: 371000-2" in text(state, reference="371000-2")) == (state is State.REVERSED)
     assert "Proof" not in text(state)
+
+
+@pytest.mark.parametrize("state", [State.DECLINED, State.REVERSED, State.ABORTED])
+def test_a_slip_proves_that_no_money_was_taken(state: State) -> None:
+    known = {"transaction_id": ID, "order_no": "RX-20260102-000123456789", "decided_at": "2026-01-02T03:04:09+00:00"}
+    printed = text(state, Reason.NO_ANSWER_IN_TIME, **known)
+    for shown in (
+        ID, "RX-20260102-000123456789", "未扣款 / No money was taken", "申请金额 Requested: 36.50 元", "12393",
+        "结论时间 Decided: 2026-01-02 11:04:09", "NO_ANSWER_IN_TIME", "0531-0000000",
+    ):  # fmt: skip
+        assert shown in printed, "and unbroken"
+    assert "已扣款" not in printed
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "reference", "proof"),
+    [
+        (State.REVERSED, Reason.NO_ANSWER_IN_TIME, "371000-2", "冲正参考号 Proof: 371000-2"),
+        (State.REVERSED, Reason.NO_ANSWER_IN_TIME, "", "已记为拒绝"),
+        (State.DECLINED, Reason.INSUFFICIENT_BALANCE, "", "已记为拒绝"),
+        (State.ABORTED, Reason.NO_CARD, "", "没有发出"),
+    ],
+)
+def test_the_proof_is_the_ledger_s_or_says_what_is_on_record(
+    state: State, reason: Reason, reference: str, proof: str
+) -> None:
+    assert proof in text(state, reason, reference=reference)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (State.DECLINED, Reason.ORDER_IN_PROGRESS),
+        (State.DECLINED, Reason.ORDER_ALREADY_PAID),
+        (State.REVERSED, Reason.REVERSED_BY_OPERATORS),
+    ],
+)
+def test_nothing_is_claimed_of_a_ledger_that_said_nothing(state: State, reason: Reason) -> None:
+    printed = text(state, reason)
+    assert "已记为拒绝" not in printed
+    assert "结论时间" in printed
+
+
+@pytest.mark.parametrize("state", [State.REVERSING, State.ACCEPTED])
+def test_what_is_being_reversed_gets_a_slip_that_says_so(state: State) -> None:
+    printed = text(state, Reason.NO_ANSWER_IN_TIME)
+    assert "冲正通知：本笔最终不扣款" in printed
+    assert "正在冲正 / Being reversed" in printed
+    assert "请勿重复收费" not in printed, "that would contradict the cash"
+    assert "结论时间" not in printed
+
+
+def test_a_debit_that_waits_for_its_confirmation_says_until_when() -> None:
+    printed = text(State.HELD, confirm_by="2026-01-02T03:05:05+00:00")
+    assert "最迟确认 Confirm by: 2026-01-02 11:05:05" in printed
+    assert "自动冲正" in printed
+    assert "Confirm by" not in text(State.APPROVED)
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_transaction_s_id_stands_on_one_line(state: State) -> None:
+    assert ID in [line.strip() for line in text(state, transaction_id=ID).splitlines()]
+
+
+def test_only_what_is_longer_than_a_line_is_broken() -> None:
+    wrapped = as_text((Line("", "", "x"), Line("标", "L", "word " * 12 + "9" * 60))).splitlines()[3:-1]
+    assert all(columns(line) <= WIDTH for line in wrapped)
+    assert "".join("".join(wrapped).split()) == "标L:" + "word" * 12 + "9" * 60
+    assert not any(line.endswith((" ", "w", "wo", "wor")) for line in wrapped)
+
+
+def test_a_card_that_was_never_read_is_not_shown() -> None:
+    assert "卡号" not in text(State.ABORTED, Reason.NO_CARD)
+    assert "卡号 Card: T*1\n姓名 Name: 测**" in text(State.DECLINED, card_number_masked="T*1", cardholder_masked="测**")
 
 
 def test_titles_are_centred_and_a_long_one_takes_two_lines() -> None:

@@ -7,10 +7,10 @@ from typing import Final
 from yikatong.core.credit import Credit
 from yikatong.core.credit_table import credit_verdict
 from yikatong.core.credits import CreditKind
-from yikatong.core.reasons import MEANING
 from yikatong.core.receipt import Issuer, Line, china_time
 from yikatong.core.terminal_table import Told
 from yikatong.core.values import Fen
+from yikatong.core.words import advice
 
 _TITLES: Final = {CreditKind.CANCELLATION: ("撤销凭条", "Cancellation"), CreditKind.REFUND: ("退费凭条", "Refund")}
 _RESULTS: Final = {
@@ -44,9 +44,10 @@ def credit_receipt(row: Credit, issuer: Issuer) -> tuple[Line, ...]:
         Line("结果", "Result", f"{result[0]} / {result[1]}"),
     ]
     if row.why is not None:
-        meaning = MEANING[row.why]
-        lines += [Line("原因", "Reason", row.reason), Line("", "", meaning.zh), Line("", "", meaning.en)]
-        lines += [Line("", "", meaning.next_zh), Line("", "", meaning.next_en)]
+        lines.append(Line("原因", "Reason", row.reason))
+    if told is not Told.APPROVED:
+        said = advice(row)
+        lines += [Line("", "", said.zh), Line("", "", said.en), Line("", "", said.next_zh), Line("", "", said.next_en)]
     if told is Told.APPROVED:
         lines.append(Line("尚可退", "Still refundable", f"{Fen(row.refundable_fen)} 元"))
         if row.balance_fen is None:
@@ -56,6 +57,8 @@ def credit_receipt(row: Credit, issuer: Issuer) -> tuple[Line, ...]:
             lines.append(Line("账户余额", "Balance", f"{Fen(row.balance_fen)} 元"))
         lines.append(Line("参考号", "Reference", row.reference))
         lines.append(Line("记账日", "Accounting date", row.accounting_date))
+    if told is not Told.PENDING:
+        lines.append(Line("结论时间", "Decided", china_time(row.decided_at)))
     lines += [
         Line("政策热线", "Policy hotline", issuer.policy_hotline),
         Line("故障热线", "Fault hotline", issuer.fault_hotline),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -9,12 +10,15 @@ from typing import Final
 
 from yikatong.core.bill import Bill, Fund
 from yikatong.core.orders import Purpose
-from yikatong.core.terminal_table import Told, verdict
+from yikatong.core.reasons import Reason
+from yikatong.core.terminal_table import State, Told, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen
-from yikatong.core.words import explanation
+from yikatong.core.words import advice
 
 WIDTH: Final = 48
+_INDENT: Final = "  "
+_TOKENS: Final = re.compile(r"[!-~]+|.")
 _CHINA: Final = timezone(timedelta(hours=8))
 
 _PURPOSES: Final = {
@@ -31,11 +35,22 @@ _TITLES: Final = {
 }
 _RESULTS: Final = {
     Told.APPROVED: ("已扣款", "Debited"),
-    Told.DECLINED: ("未扣款", "Declined"),
-    Told.REFUSED: ("未扣款", "Refused"),
-    Told.REVERSED: ("已冲正，未扣款", "Reversed"),
+    Told.DECLINED: ("未扣款", "No money was taken"),
+    Told.REFUSED: ("未扣款", "No money was taken"),
+    Told.REVERSED: ("已冲正，未扣款", "No money was taken"),
     Told.PENDING: ("核实中", "Being settled"),
 }
+_DOOMED_TITLE: Final = ("冲正通知：本笔最终不扣款", "Being reversed: nothing will be taken")
+_DOOMED_RESULT: Final = ("正在冲正", "Being reversed")
+_DECLINED_FOR_EVER: Final = (
+    "该交易号已记为拒绝，不会再执行。",
+    "It is on record as declined and will never be executed.",
+)
+_NOT_ON_RECORD: Final = frozenset(
+    {Reason.ORDER_IN_PROGRESS, Reason.ORDER_ALREADY_PAID, Reason.REQUEST_ID_REUSED, Reason.REVERSED_BY_OPERATORS}
+)
+"""Another transaction, or people, stand behind these: nobody's ledger has declined the id."""
+_NEVER_SENT: Final = ("本终端没有发出该笔交易。", "This terminal has sent nothing.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +75,8 @@ class Issuer:
 def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
     """The receipt of `row` as data. What PENDING will become is said, because the cashier may then take cash."""
     told = verdict(row.state)
-    title = _TITLES[told.told]
+    doomed = told.resolves_to is Told.REVERSED
+    title = _DOOMED_TITLE if doomed else _TITLES[told.told]
     lines = [
         Line("", "", f"{title[0]} / {title[1]}"),
         Line("机构", "Institution", issuer.institution_name or row.institution),
@@ -69,9 +85,9 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
         Line("交易号", "Transaction", row.transaction_id),
         Line("北京时间", "Time (UTC+8)", china_time(row.created_at)),
         Line("类别", "Purpose", " / ".join(_PURPOSES[row.purpose])),
-        Line("卡号", "Card", row.card_number_masked),
-        Line("姓名", "Name", row.cardholder_masked),
     ]
+    if row.card_number_masked:  # not where it was refused before a card was read
+        lines += [Line("卡号", "Card", row.card_number_masked), Line("姓名", "Name", row.cardholder_masked)]
     if row.home_region:
         lines.append(Line("参保地", "Home city", f"{row.home_city_zh} {row.home_city_en} ({row.home_region})"))
     for item in bill.items:
@@ -85,12 +101,15 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
     for share in bill.shares:
         fund = Fund[share.fund].value
         lines.append(Line(fund[0], fund[1], f"{Fen(share.amount_fen)} 元"))
-    result = _RESULTS[told.told]
+    result = _DOOMED_RESULT if doomed else _RESULTS[told.told]
     moved = told.told is Told.APPROVED
     label = ("个人账户扣款", "Personal account") if moved else ("申请金额", "Requested")
     lines.append(Line(*label, f"{row.amount} 元"))
     lines.append(Line("结果", "Result", f"{result[0]} / {result[1]}"))
-    if (said := explanation(told, row.why)) is not None:
+    if row.state is State.HELD:
+        lines.append(Line("最迟确认", "Confirm by", china_time(row.confirm_by)))
+    if row.state is not State.APPROVED:
+        said = advice(row)
         if row.reason:
             lines.append(Line("原因", "Reason", row.reason))
         lines += [Line("", "", said.zh), Line("", "", said.en)]
@@ -100,13 +119,26 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
             lines.append(Line("账户余额", "Balance", f"{Fen(row.balance_fen)} 元"))
         lines.append(Line("参考号", "Reference", row.reference))
         lines.append(Line("记账日", "Accounting date", row.accounting_date))
-    elif told.told is Told.REVERSED and row.reference:
-        lines.append(Line("冲正参考号", "Proof", row.reference))
+    lines += _proof(row)
     lines += [
         Line("政策热线", "Policy hotline", issuer.policy_hotline),
         Line("故障热线", "Fault hotline", issuer.fault_hotline),
     ]
     return tuple(lines)
+
+
+def _proof(row: Transaction) -> list[Line]:
+    """Why nothing was taken, in words that can be looked up: the ledger's reference, or what is on record instead."""
+    match verdict(row.state).told:
+        case Told.REVERSED if row.reference:
+            proof = [Line("冲正参考号", "Proof", row.reference)]
+        case Told.DECLINED | Told.REVERSED:
+            proof = [Line("", "", said) for said in _DECLINED_FOR_EVER if row.why not in _NOT_ON_RECORD]
+        case Told.REFUSED:
+            proof = [Line("", "", said) for said in _NEVER_SENT]
+        case _:
+            return []
+    return [*proof, Line("结论时间", "Decided", china_time(row.decided_at))]
 
 
 def as_text(lines: tuple[Line, ...]) -> str:
@@ -141,11 +173,14 @@ def _centred(text: str) -> str:
 
 
 def _wrapped(text: str, label: str) -> list[str]:
-    """Label and text; what does not fit goes on below, indented by two."""
+    """Label and text; what does not fit goes on below, indented by two. A word or number is broken only where it is
+    longer than a line."""
     lines, line = [], label
-    for char in text:
-        if columns(line) + columns(char) > WIDTH:
-            lines.append(line)
-            line = "  "
-        line += char
+    for token in _TOKENS.findall(text):
+        parts = [token] if columns(token) <= WIDTH - len(_INDENT) else list(token)
+        for part in parts:
+            if columns(line) + columns(part) > WIDTH:
+                lines.append(line.rstrip())
+                line = _INDENT
+            line += part
     return [*lines, line]

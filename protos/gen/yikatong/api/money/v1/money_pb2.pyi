@@ -362,6 +362,7 @@ class DebitAnswer(google.protobuf.message.Message):
     balance_fen: builtins.int
     """Balance of the personal account after the posting."""
     home_region: builtins.str
+    """The home city: of a posting always, of a decline where it was found out."""
     home_city_zh: builtins.str
     home_city_en: builtins.str
     accounting_date: builtins.str
