@@ -113,7 +113,7 @@ class CreditRouting:
         original = route_log.find(connection, order.original.transaction_id)
         if original is not None and original.home_region:
             return Region(original.home_region)
-        home = self._directory.last_home_of(order.original.payer)
+        home = order.original.home_region or self._directory.last_home_of(order.original.payer)
         return home if home is not None and self._registry.city(home) is not None else None
 
     def _run(

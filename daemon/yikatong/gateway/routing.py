@@ -230,8 +230,11 @@ class Routing:
         return home, city.closed(today)
 
     def _home_for_reversal(self, order: DebitOrder) -> Region | None:
-        """Where a debit could have gone: closed cities and suspended institutions included."""
-        home = self._directory.last_home_of(order.payer)
+        """Where the debit went, as its terminal was told; else where it could have gone, closed cities included.
+
+        The directory may name another city by now, and a tombstone there would undo nothing.
+        """
+        home = order.home_region or self._directory.last_home_of(order.payer)
         return home if home is not None and self._registry.city(home) is not None else None
 
     def _run(

@@ -195,7 +195,7 @@ class Runner:
         return 0 if live is None else live.attempts
 
     def order_of(self, row: Transaction) -> DebitOrder:
-        """The debit of a row as it travels, its payer unsealed."""
+        """The debit of a row as it travels, its payer unsealed; with its home city where a posting has named that."""
         return DebitOrder(
             row.transaction_id,
             Institution(row.institution),
@@ -209,6 +209,7 @@ class Runner:
             self._journal.vault.unseal(row.payer_sealed, transaction_id=row.transaction_id),
             row.epoch,
             row.sequence,
+            Region(row.home_region) if row.home_region else None,
         )
 
     @property
@@ -334,7 +335,8 @@ class Runner:
                         return
                 live.row = row
                 if live.order is not None:
-                    live.order = replace(live.order, sequence=row.sequence)
+                    home = Region(row.home_region) if row.home_region else None
+                    live.order = replace(live.order, sequence=row.sequence, home_region=home)
             self._carry_out(live, decided, before)
 
     def _after(self, before: Transaction, decided: Step, event: Event) -> Transaction:
