@@ -64,4 +64,5 @@ def request(**changes: Any) -> Transaction:
 
 def row(state: State = State.SENT, **changes: Any) -> Transaction:
     """A row as the journal gets it."""
-    return replace(request(), transaction_id=TransactionId(str(uuid.uuid4())), state=state, **changes)
+    known: dict[str, Any] = {"transaction_id": TransactionId(str(uuid.uuid4())), **changes}
+    return replace(request(), state=state, **known)

@@ -369,7 +369,10 @@ async def test_a_card_that_fails_refuses_before_anything_is_written(world: World
     world.desk.refusal = YikatongError(Reason.PIN_WRONG, tries_left=3)
     with pytest.raises(YikatongError) as caught:
         await world.debit(request())
-    assert (caught.value.reason, caught.value.facts) == (Reason.PIN_WRONG, {"tries_left": 3})
+    assert (caught.value.reason, caught.value.facts["tries_left"]) == (Reason.PIN_WRONG, 3)
+    refused = world.runner.refused(str(caught.value.facts["transaction_id"]))
+    assert refused is not None
+    assert (refused.state, refused.why) == (State.ABORTED, Reason.PIN_WRONG)
     assert (await world.journal.head()).number == 0
     assert world.far_end.calls == []
 

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "cancel": "window",
     "refund": "window",
     "transactions": "window",
+    "receipt": "window",
     "doctor": "doctor",
     "selftest": "selftest",
     "simulate": "simulate",

@@ -1,7 +1,8 @@
-"""`yikatong card`, `pay`, `cancel`, `refund`, `transactions`: a small HIS in the terminal."""
+"""`yikatong card`, `pay`, `cancel`, `refund`, `transactions`, `receipt`: a small HIS in the terminal."""
 
 from __future__ import annotations
 
+import re
 import sys
 import uuid
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.cli import client, output
+from yikatong.core.reasons import Reason
 from yikatong.core.terminal_table import Told
 from yikatong.core.values import Fen
 
@@ -167,6 +169,49 @@ def transactions(config: Path | None, open_only: bool, count: int) -> None:
             f"{row.created_at.ToDatetime():%Y-%m-%d %H:%M:%S}  {row.order_no:<20}  {Fen(row.amount_fen)!s:>10}  {word}"
             + (f"  {row.reason}" if row.reason else "")
         )
+
+
+@click.command()
+@client.with_config
+@output.with_json
+@output.with_language
+@output.with_debug
+@click.argument("key")
+def receipt(config: Path | None, key: str) -> None:
+    """打印凭条，或未扣款证明 / Print the receipt of KEY, or the slip that proves that no money was taken.
+
+    KEY: 交易号、请求号或单据号 / a transaction id, request id or order number.
+    """
+    at = client.found_place(config)
+
+    async def work() -> api.GetReceiptResponse:
+        async with client.channel(at.his) as channel:
+            stub = _stub(channel)
+            request = api.GetReceiptRequest(transaction_id=await _transaction_id(stub, key))
+            return await stub.GetReceipt(request, metadata=client.metadata(), timeout=_WAIT_S)
+
+    answer = client.run(work(), at)
+    if output.wants_json():
+        output.echo_json(MessageToDict(answer, preserving_proto_field_name=True))
+    else:
+        click.echo(answer.text, nl=False)
+
+
+async def _transaction_id(stub: TerminalServiceAsyncStub, key: str) -> str:
+    """Whose id, request id or order number `key` is. Raises AioRpcError where it is nobody's."""
+    orders = api.GetTransactionRequest(order_no=key)
+    names = [api.GetTransactionRequest(request_id=key), orders]
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", key):
+        names.insert(0, api.GetTransactionRequest(transaction_id=key))
+    for request in names:
+        try:
+            return (
+                await stub.GetTransaction(request, metadata=client.metadata(), timeout=_WAIT_S)
+            ).transaction.transaction_id
+        except grpc.aio.AioRpcError as error:
+            if request is orders or client.failure_of(error).reason is not Reason.TRANSACTION_NOT_FOUND:
+                raise
+    raise AssertionError("the last of them raises")
 
 
 def _word(state: int, resolves_to: int) -> str:

@@ -7,7 +7,7 @@ the far end; what to do about it stands in the tables.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from yikatong.core.reasons import Reason
@@ -126,11 +126,13 @@ class Posted:
 class Declined:
     """Refused by gateway or city, and remembered: this id is never evaluated again.
 
-    `other_transaction` names the transaction that holds the order, where the reason is an ORDER_… one.
+    `other_transaction` names the transaction that holds the order, where the reason is an ORDER_… one. `city` is the
+    home city where that was found out, for people; it is no part of the decision.
     """
 
     reason: Reason
     other_transaction: str = ""
+    city: City | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -370,8 +370,8 @@ class Router:
         if turn.reply is not Reply.STORED:
             return _DEBIT_REPLIES[turn.reply]
         route = turn.route
+        home = self._registry.city(Region(route.home_region)) if route.home_region else None
         if route.state in (State.POSTED, State.CONFIRMED):
-            home = self._registry.city(Region(route.home_region))
             assert home is not None, "a city that has posted is in the registry"
             return Posted(
                 route.reference,
@@ -383,7 +383,9 @@ class Router:
                 route.state is State.CONFIRMED,
             )
         reason = Reason(route.reason)
-        return Fenced() if reason is Reason.TERMINAL_SUPERSEDED else Declined(reason, route.other_transaction)
+        if reason is Reason.TERMINAL_SUPERSEDED:
+            return Fenced()
+        return Declined(reason, route.other_transaction, home.city if home else None)
 
 
 _DEBIT_REPLIES: Final[dict[Reply | None, DebitAnswer]] = {

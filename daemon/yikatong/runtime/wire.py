@@ -153,14 +153,15 @@ def debit_answer_to_wire(transaction_id: str, answer: DebitAnswer) -> money.Debi
             wire.amount_fen = answer.amount.count
             wire.fingerprint = answer.fingerprint
             wire.balance_fen = answer.balance.count
-            wire.home_region = answer.city.region.code
-            wire.home_city_zh, wire.home_city_en = answer.city.name_zh, answer.city.name_en
+            _name_city(wire, answer.city)
             wire.accounting_date = answer.accounting_date
             wire.confirmed = answer.confirmed
         case Declined():
             wire.outcome = money.DEBIT_OUTCOME_DECLINED
             wire.reason = answer.reason.value
             wire.other_transaction_id = answer.other_transaction
+            if answer.city is not None:
+                _name_city(wire, answer.city)
         case AlreadyReversed():
             wire.outcome = money.DEBIT_OUTCOME_ALREADY_REVERSED
         case Undecided():
@@ -188,12 +189,14 @@ def debit_answer_from_wire(transaction_id: str, wire: money.DebitAnswer) -> Debi
                     Fen(wire.amount_fen),
                     wire.fingerprint,
                     Fen(wire.balance_fen),
-                    City(Region(wire.home_region), wire.home_city_zh, wire.home_city_en),
+                    _named_city(wire),
                     wire.accounting_date,
                     wire.confirmed,
                 )
             case money.DEBIT_OUTCOME_DECLINED:
-                return Declined(Reason(wire.reason), wire.other_transaction_id)
+                return Declined(
+                    Reason(wire.reason), wire.other_transaction_id, _named_city(wire) if wire.home_region else None
+                )
             case money.DEBIT_OUTCOME_ALREADY_REVERSED:
                 return AlreadyReversed()
             case money.DEBIT_OUTCOME_UNKNOWN:
@@ -207,6 +210,15 @@ def debit_answer_from_wire(transaction_id: str, wire: money.DebitAnswer) -> Debi
     except ValueError:
         return Unfit()
     return Unfit()
+
+
+def _name_city(wire: money.DebitAnswer, city: City) -> None:
+    wire.home_region, wire.home_city_zh, wire.home_city_en = city.region.code, city.name_zh, city.name_en
+
+
+def _named_city(wire: money.DebitAnswer) -> City:
+    """Raises ValueError where the region is none."""
+    return City(Region(wire.home_region), wire.home_city_zh, wire.home_city_en)
 
 
 def reversal_answer_to_wire(transaction_id: str, answer: ReversalAnswer) -> money.ReversalAnswer:

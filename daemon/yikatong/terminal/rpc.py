@@ -160,9 +160,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         row: Transaction | Credit | None
         match request.WhichOneof("key"):
             case "transaction_id":
-                key = request.transaction_id
-                row = await journal.by_id(key) or await journal.credits.by_id(key)
-                row = row or runner.at_work(lambda row: row.transaction_id == key)
+                row = await self._row(request.transaction_id)
             case "request_id":
                 key = request.request_id
                 row = await journal.by_request(key) or await journal.credits.by_request(key)
@@ -177,6 +175,16 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         return api.GetTransactionResponse(
             transaction=(await self._shown([found], english=english))[0],
             credits=[messages.credit(credit, english=english) for credit in made],
+        )
+
+    async def _row(self, transaction_id: str) -> Transaction | Credit | None:
+        """On the disk, being worked on, or refused a while ago."""
+        journal, runner = self._terminal.journal, self._terminal.runner
+        return (
+            await journal.by_id(transaction_id)
+            or await journal.credits.by_id(transaction_id)
+            or runner.at_work(lambda row: row.transaction_id == transaction_id)
+            or runner.refused(transaction_id)
         )
 
     async def _shown(self, rows: Sequence[Transaction | Credit], *, english: bool) -> list[api.Transaction]:
@@ -203,8 +211,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         )
 
     async def GetReceipt(self, request: api.GetReceiptRequest, context: Context) -> api.GetReceiptResponse:
-        journal, key = self._terminal.journal, request.transaction_id
-        row = _found(await journal.by_id(key) or await journal.credits.by_id(key))
+        journal, row = self._terminal.journal, _found(await self._row(request.transaction_id))
         granted = self._terminal.session.granted
         policy, fault = self._terminal.hotlines
         issuer = Issuer(granted.institution_name if granted else "", self._terminal.session.terminal_id, policy, fault)

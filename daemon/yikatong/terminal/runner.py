@@ -7,6 +7,7 @@ move of the table durable before its effects leave. A caller only waits; what is
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -16,7 +17,7 @@ from typing import Final
 import structlog
 
 from yikatong.core.bill import Bill
-from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned
+from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned, WasDeclined
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.session import Granted
 from yikatong.core.terminal_table import (
@@ -55,6 +56,7 @@ _log = structlog.get_logger(__name__)
 
 UNRESOLVED_MAX: Final = 20
 UNRESOLVED_AGE_MAX_MS: Final = 24 * 3_600_000
+_REFUSED_KEPT: Final = 100
 _WITHOUT_MONEY: Final = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
 
 
@@ -80,6 +82,7 @@ class Runner:
         self._hub, self._clock, self._leave, self._limits, self._self_test = hub, clock, leave, limits, self_test
         self._new_id, self._admit = new_id, admit
         self._live: dict[TransactionId, Live] = {}
+        self._refused: deque[Transaction] = deque(maxlen=_REFUSED_KEPT)
         self._failed = False
 
     # --- what a caller asks ---------------------------------------------------------------------------------------
@@ -177,6 +180,10 @@ class Runner:
         """The newest such transaction that is being worked on, on the disk or not yet; none that was refused."""
         rows = [live.row for live in self._live.values() if live.refused is None and wanted(live.row)]
         return rows[-1] if rows else None
+
+    def refused(self, transaction_id: str) -> Transaction | None:
+        """One of the last requests for which nothing was sent. No journal has them; a slip may be asked for."""
+        return next((row for row in self._refused if row.transaction_id == transaction_id), None)
 
     def nudge(self) -> None:
         """The link has come back: what waits to repeat something does it now."""
@@ -346,12 +353,14 @@ class Runner:
             case Answered(answer=Posted() as posted):
                 row = row.learned(posted)
                 return self._hold(row) if decided.next is State.HELD else row
-            case Answered(answer=Declined(reason=reason, other_transaction=other)):
+            case Answered(answer=Declined(reason=reason) as declined):
                 if reason is Reason.NOT_SIGNED_IN:  # the gateway has lost its record of us; the next debit shall pass
                     self._session.stale()
-                return replace(row, other_transaction=other)
+                return row.refused(declined)
             case ReversalAnswered(answer=Reversed(reference=proof) | Tombstoned(reference=proof)):
                 return replace(row, reference=proof)
+            case ReversalAnswered(answer=WasDeclined()):
+                return replace(row, reference="")  # whose reference that was, it proves no reversal
             case ConfirmAnswered():
                 return replace(row, confirm_acknowledged=True)
         return row
@@ -385,8 +394,11 @@ class Runner:
                     self._leave_service(live)
                 case Effect.TELL:
                     pass  # the change itself wakes who waits
-        if row.state is State.ABORTED and live.refused is None:
-            live.refused = YikatongError(row.why or Reason.CANCELLED_BY_CALLER, "nothing was sent")
+        if row.state is State.ABORTED:
+            live.refused = live.refused or YikatongError(row.why or Reason.CANCELLED_BY_CALLER, "nothing was sent")
+            live.refused.facts.setdefault("transaction_id", row.transaction_id)
+            if before.state is State.PREPARED:
+                self._refused.append(row)
         if row is not before:
             self._hub.tell(row)
             if row.state in FINAL and before.state not in FINAL:
