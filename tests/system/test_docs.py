@@ -115,6 +115,14 @@ def test_the_client_may_try_again_after_a_decline(province: Province, tmp_path: 
     assert _run(province, tmp_path, "RX-2", "100")[0] == 0
 
 
+def test_the_client_forgets_a_request_that_was_not_valid(province: Province, tmp_path: Path) -> None:
+    status, printed = _run(province, tmp_path, "RX-5", "0")
+    assert status == 1
+    assert printed.startswith("INVALID_FIELD NOT_MOVED NEW_REQUEST 字段不符合要求。")
+    assert "amount_fen" in printed
+    assert _run(province, tmp_path, "RX-5", "100")[0] == 0, "corrected, it is a new request"
+
+
 def test_the_client_waits_for_the_proof_of_a_lost_answer(province: Province, tmp_path: Path) -> None:
     province.lose_answers()
     with _started(province, tmp_path, "RX-3", "100", timeout_s=4) as client:

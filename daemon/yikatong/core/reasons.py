@@ -208,7 +208,7 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.STORE_UNAVAILABLE: _before("网关数据库不可用。", "The gateway's database is not available.", *_CALL, status=Status.UNAVAILABLE),
     Reason.STORE_NOT_OURS: _never(Status.FAILED_PRECONDITION, "数据文件属于其他程序或其他版本。", "The data file belongs to another program or another version.", "请装回写入它的版本；不要删除该文件，并拨打故障热线。", "Install the version that wrote it again; do not delete the file, and call the fault hotline."),
     Reason.NOT_SIGNED_IN: _before("终端尚未签到。", "The terminal has not signed in.", "请等待自动签到；仍未成功时运行 yikatong doctor。", "Wait for the sign-in; if it does not come run yikatong doctor.", status=Status.UNAVAILABLE),
-    Reason.INVALID_FIELD: _never(Status.INVALID_ARGUMENT, "字段不符合要求。", "A field is not valid.", "请按错误详情改正该字段。", "Correct the field that the details name."),
+    Reason.INVALID_FIELD: Meaning(Status.INVALID_ARGUMENT, Moved.NOT_MOVED, Retry.NEW_REQUEST, "字段不符合要求。", "A field is not valid.", "请按错误详情改正该字段，再用新的请求号发送。", "Correct the field that the details name, and send a new request."),
     Reason.CONFIGURATION_INVALID: _never(Status.FAILED_PRECONDITION, "配置文件有错误。", "The configuration is not valid.", "请运行 yikatong check-config 并改正。", "Run yikatong check-config and correct it."),
     Reason.NOT_ALLOWED: _never(Status.PERMISSION_DENIED, "不允许此操作。", "This is not allowed.", "请检查配置和角色。", "Check configuration and role."),
     Reason.CERTIFICATE_INVALID: _before("终端证书无效或已过期。", "The terminal's certificate is not valid or has expired.", "请更新终端证书。", "Renew the terminal's certificate.", status=Status.UNAVAILABLE),
