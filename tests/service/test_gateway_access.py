@@ -123,6 +123,7 @@ OPERATIONS = (
     "yikatong.api.operations.v1.ClearingService",
     "yikatong.api.operations.v1.ReconciliationService",
     "yikatong.api.operations.v1.RegistryService",
+    "yikatong.api.operations.v1.ResolutionService",
 )
 
 

@@ -82,6 +82,7 @@ REV       LEDGER_SILENT           REV       UNDECIDED
 REV       LEDGER_UNDID            REVDONE   STORED_REVERSAL
 REV       LEDGER_DENIED           REV       DENIED_BY_LEDGER
 REV       LEDGER_KEEPS_SILENT     REV       ACCEPTED
+REV       UPHELD                  CONFIRMED STORED
 REV       LEDGER_CONFIRM_OK       REV       CONFIRMED
 REV       LEDGER_CONFIRM_TOO_LATE REV       TOO_LATE
 REV       LEDGER_CONFIRM_SILENT   REV       UNDECIDED
@@ -138,9 +139,9 @@ def test_silence_is_never_a_refusal() -> None:
             assert move.next is state
 
 
-def test_a_decided_reversal_is_a_one_way_door() -> None:
-    for (state, _), move in TABLE.items():
-        if state in (State.REV, State.REVDONE):
+def test_a_decided_reversal_is_a_one_way_door_but_for_two_persons() -> None:
+    for (state, event), move in TABLE.items():
+        if state in (State.REV, State.REVDONE) and event is not Event.UPHELD:
             assert move.next in (State.REV, State.REVDONE)
             assert move.effect in (None, Effect.REVERSE)
 

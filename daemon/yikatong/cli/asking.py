@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -13,10 +14,12 @@ import msgspec
 
 from yikatong.cli import client, output
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.runtime.clock import CHINA
 
 if TYPE_CHECKING:
     import grpc.aio
     from google.protobuf.message import Message
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 OPERATOR_DEFAULT: Final = Path("/etc/yikatong/operator.toml")
 OPERATOR_VARIABLE: Final = "YIKATONG_OPERATOR"
@@ -200,3 +203,8 @@ def plain(message: Message) -> dict[str, Any]:
     from google.protobuf.json_format import MessageToDict
 
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def china_time(stamp: Timestamp) -> str:
+    """As people read it: minutes, with the zone."""
+    return stamp.ToDatetime(UTC).astimezone(CHINA).strftime("%Y-%m-%d %H:%M +08:00")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from yikatong.cli import ops_registry, output
+from yikatong.cli import ops_registry, ops_resolution, output
 from yikatong.cli.asking import CALL_S, Operator, asked, plain, run, to_gateway, with_operator
 from yikatong.core.reconciliation import Class, Difference, Row, Totals
 from yikatong.core.values import Fen
@@ -24,7 +24,7 @@ def ops() -> None:
     """省级运维：机构、参保地、待决交易、对账、账务自证 / The operator's side of the gateway."""
 
 
-for _command in ops_registry.COMMANDS:
+for _command in (*ops_registry.COMMANDS, *ops_resolution.COMMANDS):
     ops.add_command(_command)
 
 

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from yikatong.cli import output
-from yikatong.cli.asking import CALL_S, Operator, asked, plain, run, to_gateway, with_operator
+from yikatong.cli.asking import CALL_S, Operator, asked, china_time, plain, run, to_gateway, with_operator
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.runtime.clock import CHINA
 
 if TYPE_CHECKING:
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from yikatong.api.operations.v1 import registry_pb2 as api
     from yikatong.api.operations.v1.registry_pb2_grpc import RegistryServiceAsyncStub
 
@@ -227,13 +224,6 @@ _LINKS: Final = {
     "CITY_LINK_UP": ("链路正常", "link up"),
     "CITY_LINK_DOWN": ("链路中断", "link down"),
 }
-
-
-def china_time(stamp: Timestamp) -> str:
-    """As people read it: minutes, with the zone."""
-    from datetime import UTC
-
-    return stamp.ToDatetime(UTC).astimezone(CHINA).strftime("%Y-%m-%d %H:%M +08:00")
 
 
 def _show_institution(institution: api.Institution) -> None:

@@ -9,6 +9,7 @@ Where it says more than the design's table, and why:
 
 - A debit that is refused because its order or request id belongs to another transaction is *stored* as REJECTED. An
   unstored refusal could be followed by a late repetition of the same debit that finds the order free, and posts.
+- A reversal that the ledger refuses stays REV until two persons have decided; then the row says what the ledger says.
 - A confirmation is recorded when the ledger has acknowledged it, so that an unanswered one is sent again.
 """
 
@@ -66,6 +67,7 @@ class Event(Enum):
     LEDGER_CONFIRM_OK = "LEDGER_CONFIRM_OK"
     LEDGER_CONFIRM_TOO_LATE = "LEDGER_CONFIRM_TOO_LATE"
     LEDGER_CONFIRM_SILENT = "LEDGER_CONFIRM_SILENT"
+    UPHELD = "UPHELD"  # two persons have looked at a refused reversal, and the ledger says: posted and confirmed
 
 
 class Effect(Enum):
@@ -192,6 +194,7 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (S.REV, E.LEDGER_UNDID): Step(S.REVDONE, Reply.STORED_REVERSAL),
     (S.REV, E.LEDGER_DENIED): Step(S.REV, Reply.DENIED_BY_LEDGER, alarm=True),
     (S.REV, E.LEDGER_KEEPS_SILENT): Step(S.REV, Reply.ACCEPTED),
+    (S.REV, E.UPHELD): Step(S.CONFIRMED, Reply.STORED),  # the only way back: the ledger has refused to undo it
     (S.REVDONE, E.REVERSAL): Step(S.REVDONE, Reply.STORED_REVERSAL),
     (S.REVDONE, E.LEDGER_UNDID): Step(S.REVDONE, Reply.STORED_REVERSAL),
     (S.REVDONE, E.LEDGER_KEEPS_SILENT): Step(S.REVDONE, Reply.STORED_REVERSAL),

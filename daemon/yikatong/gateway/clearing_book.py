@@ -101,6 +101,7 @@ _PROOFS: Final = (
         "I5",
         "an order was debited more than once",
         """SELECT min(transaction_id) FROM route WHERE state IN ('POSTED', 'CONFIRMED') AND order_no <> ''
+              AND transaction_id NOT IN (SELECT transaction_id FROM ticket WHERE outcome = 'REVERSED')
             GROUP BY institution, order_no, order_part HAVING count(*) > 1""",
     ),
 )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +23,13 @@ from yikatong.api.operations.v1 import (
     reconciliation_pb2_grpc,
     registry_pb2,
     registry_pb2_grpc,
+    resolution_pb2,
+    resolution_pb2_grpc,
 )
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import reconciliation_rpc, registry_rpc, rpc
+from yikatong.gateway import reconciliation_rpc, registry_rpc, resolution_rpc, rpc
 from yikatong.gateway.books import Books
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.config import GatewayConfig
@@ -35,8 +38,10 @@ from yikatong.gateway.measures import Measures
 from yikatong.gateway.partition import Partition
 from yikatong.gateway.reconciliation import Cities
 from yikatong.gateway.registry import HomeCity, Registry, registry_from
+from yikatong.gateway.resolution import Resolutions
 from yikatong.gateway.router import WAITS, Waits
 from yikatong.gateway.routing import Rules
+from yikatong.gateway.unresolved import Unsettled
 from yikatong.ledger import seed
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
@@ -58,9 +63,26 @@ _SERVICES: Final = (
     operations_pb2.DESCRIPTOR.services_by_name["ClearingService"].full_name,
     reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
     registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
+    resolution_pb2.DESCRIPTOR.services_by_name["ResolutionService"].full_name,
 )
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """The services for operators."""
+
+    clearing: rpc.Clearing
+    reconciliations: reconciliation_rpc.Reconciliations
+    registry: registry_rpc.RegistryRpc
+    resolution: resolution_rpc.ResolutionRpc
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        operations_pb2_grpc.add_ClearingServiceServicer_to_server(self.clearing, server)
+        reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(self.reconciliations, server)
+        registry_pb2_grpc.add_RegistryServiceServicer_to_server(self.registry, server)
+        resolution_pb2_grpc.add_ResolutionServiceServicer_to_server(self.resolution, server)
 
 
 async def serve(
@@ -84,10 +106,13 @@ async def serve(
         money, measures = await stack.enter_async_context(_money(config, registry, clients, clock, waits))
         self_test = await stack.enter_async_context(_self_test(config, registry, clock, waits))
         cities = Cities(money.router, registry, clients, clock)
-        operators = (
-            rpc.Clearing(Books(money.store, registry, clients, money.acts)),
+        books = Books(money.store, registry, clients, money.acts)
+        resolutions = Resolutions(money.router, money.tickets, money.acts, clock, again_s=waits.accept_after_s)
+        operators = Operators(
+            rpc.Clearing(books),
             reconciliation_rpc.Reconciliations(money.router, registry, cities),
             registry_rpc.RegistryRpc(registry, measures, money.router, clients),
+            resolution_rpc.ResolutionRpc(Unsettled(money.router, registry, books, clock), resolutions),
         )
         server, port, checks = await _start(config, registry, money, self_test, operators, clock)
         stack.push_async_callback(server.stop, _GRACE_S)
@@ -98,9 +123,10 @@ async def serve(
 
         watchdog = asyncio.create_task(Watchdog(notifier, probe, limit_s=watchdog_limit_s()).run())
         stack.callback(watchdog.cancel)
-        reconciling = asyncio.create_task(cities.run(), name="reconciliation")
-        reconciling.add_done_callback(_background_ended)
-        stack.push_async_callback(_end, reconciling)
+        for name, work in (("reconciliation", cities.run()), ("resolution", resolutions.run())):
+            background = asyncio.create_task(work, name=name)
+            background.add_done_callback(_background_ended)
+            stack.push_async_callback(_end, background)
         if config.port_file:
             _write(Path(config.port_file), f"{port}\n")
         _log.info("gateway listens", port=port, cities=len(registry.cities), remote_cities=len(clients))
@@ -201,7 +227,7 @@ async def _start(
     registry: Registry,
     money: Partition,
     self_test: Partition,
-    operators: tuple[rpc.Clearing, reconciliation_rpc.Reconciliations, registry_rpc.RegistryRpc],
+    operators: Operators,
     clock: Clock,
 ) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
     server = grpc.aio.server(interceptors=[Edge(rpc.admit)], options=SERVER_OPTIONS)
@@ -210,10 +236,7 @@ async def _start(
     )
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)
     gateway_pb2_grpc.add_SelfTestServiceServicer_to_server(rpc.SelfTest(self_test.router, registry), server)
-    clearing, reconciliations, registers = operators
-    operations_pb2_grpc.add_ClearingServiceServicer_to_server(clearing, server)
-    reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(reconciliations, server)
-    registry_pb2_grpc.add_RegistryServiceServicer_to_server(registers, server)
+    operators.add_to(server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     if config.development:

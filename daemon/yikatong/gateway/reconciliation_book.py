@@ -17,7 +17,7 @@ import msgspec
 from yikatong.core.credit_router_table import CreditRouteState
 from yikatong.core.reconciliation import Class, Difference, Kind, Row, Standing, Total, Totals
 from yikatong.core.router_table import State
-from yikatong.gateway import credit_log, route_log
+from yikatong.gateway import credit_log, route_log, tickets
 from yikatong.gateway.credit_log import CreditRoute
 from yikatong.gateway.route_log import Route
 
@@ -154,7 +154,19 @@ def rows_of(connection: apsw.Connection, day: Day, *, after: str, limit: int) ->
     for which in ("booked_on = ?2", open_ones):
         found = connection.execute(f"SELECT * FROM credit_route WHERE {whose} AND {which} AND {page}", values)  # noqa: S608 - ours
         rows += [credit_row(CreditRoute(row[0], CreditRouteState(row[1]), *row[2:])) for row in found]
-    return sorted(rows, key=itemgetter(0))[:limit]
+    rows = sorted(rows, key=itemgetter(0))[:limit]
+    return _as_told(connection, rows, day.name) if day.party is Party.TERMINAL else rows
+
+
+def _as_told(connection: apsw.Connection, rows: list[Row], terminal_id: str) -> list[Row]:
+    """As the terminal was told: a debit that two persons have reversed did not move, nor did the refund that did it."""
+    undone, refunds = tickets.hidden_from(connection, terminal_id)
+    if not refunds:
+        return rows
+    return [
+        row._replace(standing=Standing.NOT_MOVED if row.transaction_id in undone | refunds else row.standing)
+        for row in rows
+    ]
 
 
 def find_row(connection: apsw.Connection, transaction_id: str, *, terminal_id: str = "") -> Row | None:
@@ -164,13 +176,16 @@ def find_row(connection: apsw.Connection, transaction_id: str, *, terminal_id: s
     found = route or credit
     if found is None or terminal_id not in ("", found.terminal_id):
         return None
-    return as_row(route) if route is not None else credit_row(credit) if credit is not None else None
+    rows = [as_row(found) if isinstance(found, Route) else credit_row(found)]
+    return (_as_told(connection, rows, terminal_id) if terminal_id else rows)[0]
 
 
 def rows_by_order(connection: apsw.Connection, terminals: Iterable[str], date: str) -> list[Row]:
-    """What moved money at these terminals on that date, by order and part."""
+    """What moved money at these terminals on that date, by order and part; without what two persons have reversed."""
     sql = """SELECT * FROM route WHERE terminal_id IN (SELECT value FROM json_each(?)) AND accounting_date = ?
-                AND state IN ('POSTED', 'CONFIRMED') ORDER BY order_no, order_part"""
+                AND state IN ('POSTED', 'CONFIRMED')
+                AND transaction_id NOT IN (SELECT transaction_id FROM ticket WHERE outcome = 'REVERSED')
+              ORDER BY order_no, order_part"""
     names = msgspec.json.encode(list(terminals)).decode()
     return [as_row(Route(row[0], State(row[1]), *row[2:])) for row in connection.execute(sql, (names, date))]
 

@@ -239,6 +239,27 @@ class Router:
             return Confirmed()
         return ConfirmedTooLate() if turn.reply is Reply.TOO_LATE else Undecided()
 
+    async def settle_refused(self, transaction_id: str) -> route_log.Route | None:
+        """The transaction's row once it says what the ledger says, also where the ledger has refused to reverse it.
+
+        None: it does not yet, for example because the city is closed or silent.
+        """
+        route = await self.commit(lambda c: route_log.find(c, transaction_id))
+        if route is None or route.state is not State.REV:
+            return None if route is None or route.state is State.FWD else route
+        region, today = Region(route.home_region), self.today
+        if transaction_id in self._undoing or self._routing.waits(region, today):
+            return None
+        if region in self._book.cities:
+            answer: DebitAnswer | None = await self.commit(lambda c: self._book.enquire(c, transaction_id, region))
+        else:
+            turn = Turn(route, Effect.ENQUIRE, None)
+            answer = await self._once(lambda link, home: link.enquire_id(transaction_id, home), turn)
+        if not isinstance(answer, Posted) or not answer.confirmed or answer.fingerprint != route.fingerprint:
+            return None
+        posted = answer
+        return (await self.commit(lambda c: self._routing.upheld(c, transaction_id, posted, today=today))).route
+
     # --- towards the city -----------------------------------------------------------------------------------------
 
     async def _ask(self, order: DebitOrder) -> DebitAnswer:

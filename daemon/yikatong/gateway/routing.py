@@ -37,7 +37,7 @@ from yikatong.core.orders import (
 from yikatong.core.reasons import Reason
 from yikatong.core.router_table import HOLDS_ORDER, Effect, Event, Reply, State
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import clearing_book, route_log, sessions
+from yikatong.gateway import clearing_book, route_log, sessions, tickets
 from yikatong.gateway.credit_routing import CreditRouting
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
@@ -155,6 +155,10 @@ class Routing:
         route = self._known(connection, transaction_id)
         return self._run(connection, route, _event_of_reversal(answer), None, today, answer)
 
+    def upheld(self, connection: apsw.Connection, transaction_id: str, answer: Posted, *, today: str) -> Turn:
+        """Two persons have looked at a reversal that the ledger refused: the row says again what the ledger says."""
+        return self._run(connection, self._known(connection, transaction_id), Event.UPHELD, None, today, answer)
+
     def confirm_answered(
         self, connection: apsw.Connection, order: DebitOrder, answer: ConfirmAnswer, *, today: str
     ) -> Turn:
@@ -200,7 +204,8 @@ class Routing:
             holders = {}
         if request := holders.get("REQUEST"):
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.REQUEST_ID_REUSED, request.transaction_id)
-        if (holder := holders.get("ORDER")) and holder.state in HOLDS_ORDER:
+        holder = holders.get("ORDER")
+        if holder and holder.state in HOLDS_ORDER and not tickets.is_reversed(connection, holder.transaction_id):
             paid = holder.state in (State.POSTED, State.CONFIRMED)
             reason = Reason.ORDER_ALREADY_PAID if paid else Reason.ORDER_IN_PROGRESS
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, reason, holder.transaction_id)

@@ -41,7 +41,7 @@ CREATE TABLE ticket (
     reference TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX ticket_open ON ticket (opened_at) WHERE outcome = '';
-CREATE INDEX ticket_reversed ON ticket (terminal_id) WHERE outcome = 'REVERSED';
+CREATE INDEX ticket_reversed ON ticket (terminal_id) WHERE decision = 'REVERSE';
 CREATE TABLE reversal_wait (transaction_id TEXT PRIMARY KEY, since TEXT NOT NULL) STRICT, WITHOUT ROWID;
 """
 
@@ -106,15 +106,20 @@ class Tickets:
         )  # fmt: skip
 
     def answer(self, connection: apsw.Connection, order: DebitOrder) -> ReversalAnswer | None:
-        """What people have decided about this very debit, once it is carried out; None where they have not."""
+        """What people have decided about this very debit; None where they have not.
+
+        While it is being carried out the refusal stands, and the tables are left alone.
+        """
         ticket = find(connection, order.transaction_id)
-        if ticket is None or not ticket.outcome or ticket.fingerprint != order.fingerprint:
+        if ticket is None or not ticket.approved_by or ticket.fingerprint != order.fingerprint:
             return None
-        return (
-            Reversed(ticket.reference)
-            if ticket.outcome == Outcome.REVERSED.value
-            else Denied(Reason.UPHELD_BY_OPERATORS)
-        )
+        match ticket.outcome:
+            case Outcome.REVERSED.value:
+                return Reversed(ticket.reference)
+            case Outcome.UPHELD.value:
+                return Denied(Reason.UPHELD_BY_OPERATORS)
+            case _:
+                return Denied(Reason.NEEDS_OPERATOR)
 
     def order(self, ticket: Ticket) -> DebitOrder:
         """The debit in the terminal's words. Raises YikatongError STORE_UNAVAILABLE, INVALID_FIELD."""
@@ -155,11 +160,23 @@ def close(connection: apsw.Connection, transaction_id: str, outcome: Outcome, re
     connection.execute(sql, (outcome.value, reference, transaction_id))
 
 
-def reversed_of(connection: apsw.Connection, terminal_id: str) -> tuple[frozenset[str], frozenset[str]]:
-    """A terminal's debits that people have reversed; and the refunds that did it, which the terminal does not know."""
-    sql = "SELECT transaction_id, credit_id FROM ticket WHERE terminal_id = ? AND outcome = 'REVERSED'"
+def hidden_from(connection: apsw.Connection, terminal_id: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What people have done at a terminal's place: its debits that they reversed, and the refunds that did it.
+
+    The terminal has the first as reversed, and knows nothing of the second.
+    """
+    sql = "SELECT transaction_id, credit_id, outcome FROM ticket WHERE terminal_id = ? AND decision = 'REVERSE'"
     rows = connection.execute(sql, (terminal_id,)).fetchall()
-    return frozenset(str(row[0]) for row in rows), frozenset(str(row[1]) for row in rows)
+    return (
+        frozenset(str(row[0]) for row in rows if row[2] == Outcome.REVERSED.value),
+        frozenset(str(row[1]) for row in rows),
+    )
+
+
+def is_reversed(connection: apsw.Connection, transaction_id: str) -> bool:
+    """Whether people have reversed this debit: its order is free again."""
+    sql = "SELECT 1 FROM ticket WHERE transaction_id = ? AND outcome = 'REVERSED'"
+    return connection.execute(sql, (transaction_id,)).fetchone() is not None
 
 
 def audit(connection: apsw.Connection, acts: Acts) -> Iterator[Finding]:
@@ -190,6 +207,21 @@ def note_waiting(connection: apsw.Connection, transaction_id: str, *, since: str
 
 def note_settled(connection: apsw.Connection, transaction_id: str) -> None:
     connection.execute("DELETE FROM reversal_wait WHERE transaction_id = ?", (transaction_id,))
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A reversal that its city has not acknowledged; `since` is ISO 8601, UTC."""
+
+    transaction_id: str
+    since: str
+
+
+def waiting_reversals(connection: apsw.Connection) -> list[Waiting]:
+    """Oldest first; without those that were refused, which have a ticket."""
+    sql = """SELECT transaction_id, since FROM reversal_wait JOIN route USING (transaction_id)
+              WHERE state = 'REV' AND transaction_id NOT IN (SELECT transaction_id FROM ticket) ORDER BY since"""
+    return [Waiting(*row) for row in connection.execute(sql)]
 
 
 def waiting(connection: apsw.Connection) -> dict[str, tuple[int, int]]:

@@ -279,6 +279,7 @@ const struct move router_table[256][256] = {
     [REV][LEDGER_UNDID] = { .listed = 1, .next = REVDONE, .reply = STORED_REVERSAL },
     [REV][LEDGER_DENIED] = { .listed = 1, .next = REV, .reply = DENIED_BY_LEDGER },
     [REV][LEDGER_KEEPS_SILENT] = { .listed = 1, .next = REV, .reply = ACCEPTED },
+    [REV][UPHELD] = { .listed = 1, .next = CONFIRMED, .reply = STORED },
     [REVDONE][REVERSAL] = { .listed = 1, .next = REVDONE, .reply = STORED_REVERSAL },
     [REVDONE][LEDGER_UNDID] = { .listed = 1, .next = REVDONE, .reply = STORED_REVERSAL },
     [REVDONE][LEDGER_KEEPS_SILENT] = { .listed = 1, .next = REVDONE, .reply = STORED_REVERSAL },
