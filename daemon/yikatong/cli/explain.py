@@ -15,7 +15,10 @@ from yikatong.core.reasons import MEANING, Reason
 @output.with_json
 @output.with_language
 def explain(code: str | None, page: bool) -> None:
-    """解释原因代码；不带参数则列出全部 / Explain a reason code, or all of them."""
+    """解释原因代码；不带参数则列出全部 / Explain a reason code, or all of them.
+
+    退出码：0 已解释，2 没有这个代码。 / Exit status: 0 explained, 2 there is no such code.
+    """
     if page:
         click.echo(reasons_page(), nl=False)
         return

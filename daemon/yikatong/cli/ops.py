@@ -21,7 +21,11 @@ _SHOWN: Final = 200
 
 @click.group()
 def ops() -> None:
-    """省级运维：机构、参保地、待决交易、对账、账务自证 / The operator's side of the gateway."""
+    """省级运维：机构、参保地、待决交易、对账、账务自证 / The operator's side of the gateway.
+
+    退出码：0 正常，1 被拒绝或有待处理项，2 无法询问网关，3 结果未定。
+    Exit status: 0 well, 1 refused, or something needs people, 2 the gateway could not be asked, 3 nobody knows.
+    """
 
 
 for _command in (*ops_registry.COMMANDS, *ops_resolution.COMMANDS):

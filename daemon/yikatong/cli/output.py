@@ -73,7 +73,7 @@ def with_language(command: Command) -> Command:
         expose_value=False,
         is_eager=True,
         callback=_keep(_LANGUAGE),
-        help="语言 / language (默认按 LANG / by LANG).",
+        help="语言，默认按 LANG / language, by LANG otherwise",
     )(command)
 
 
@@ -85,7 +85,7 @@ def with_json(command: Command) -> Command:
         expose_value=False,
         is_eager=True,
         callback=_keep(_JSON),
-        help="以 JSON 输出 / print JSON.",
+        help="以 JSON 输出 / print JSON",
     )(command)
 
 
@@ -97,7 +97,7 @@ def with_debug(command: Command) -> Command:
         expose_value=False,
         is_eager=True,
         callback=_keep(_DEBUG),
-        help="出错时显示回溯 / show a traceback on failure.",
+        help="出错时显示回溯 / show a traceback on failure",
     )(command)
 
 

@@ -37,6 +37,8 @@ def card(name: str, list_deck: bool, port: int | None) -> None:
 
     按 Ctrl-C 拔卡。虚拟读卡器监听所有网络地址，仅供开发使用。
     Ctrl-C takes it out. The virtual reader listens on every address: for development only.
+
+    退出码：0 已拔出，1 没有虚拟读卡器。 / Exit status: 0 taken out, 1 there is no virtual reader.
     """
     from yikatong.simulators.card.deck import DECK, find
 
@@ -58,12 +60,14 @@ def card(name: str, list_deck: bool, port: int | None) -> None:
     "file",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    help="配置文件 / configuration",
+    help="配置文件 / configuration file",
 )
 def city(file: Path) -> None:
     """运行一座参保地城市的核心系统 / Run a home city's core, with its own ledger; faults on demand.
 
     故障写在 faults_file 中，每行一个 / The faults stand in `faults_file`, one a line.
+
+    退出码：0 按命令停止，1 出错。 / Exit status: 0 stopped as told, 1 failed.
     """
     from yikatong.simulators.city import run
 

@@ -17,7 +17,7 @@ from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.cli import client, output
-from yikatong.core.reasons import Reason
+from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.terminal_table import Told
 from yikatong.core.values import Fen
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _WAIT_S = 60.0
 _AMOUNT_FEN_MAX = 100_000_000
+_TRANSACTION_ID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _APPROVED = api.TRANSACTION_STATE_APPROVED
 _REVERSED = api.TRANSACTION_STATE_REVERSED
 _PENDING = api.TRANSACTION_STATE_PENDING
@@ -40,7 +41,11 @@ _PENDING = api.TRANSACTION_STATE_PENDING
     "--wait", "wait_s", type=click.IntRange(0, 60), default=0, help="等待插卡秒数 / seconds to wait for a card"
 )
 def card(config: Path | None, wait_s: int) -> None:
-    """读卡（脱敏）并查询个人账户 / Read the card, masked, and its personal account."""
+    """读卡（脱敏）并查询个人账户 / Read the card, masked, and its personal account.
+
+    退出码：0 已读取，1 不成功，2 守护进程没有应答。
+    Exit status: 0 read, 1 refused, 2 the daemon did not answer.
+    """
     at = client.found_place(config)
 
     async def work() -> api.GetAccountResponse:
@@ -82,7 +87,8 @@ def card(config: Path | None, wait_s: int) -> None:
 def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s: int) -> None:
     """收取 AMOUNT 元 / Take a payment of AMOUNT yuan and print the receipt.
 
-    Exit status: 0 paid, 1 not paid (no money moved), 3 still being settled.
+    退出码：0 已支付，1 未支付（没有动钱），2 守护进程没有应答，3 结果未定。
+    Exit status: 0 paid, 1 not paid (no money moved), 2 the daemon did not answer, 3 still being settled.
     """
     amount_fen = _amount_fen(amount)
     at = client.found_place(config)
@@ -116,7 +122,9 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
 def cancel(config: Path | None, transaction: str, request_id: str) -> None:
     """撤销当日扣款 TRANSACTION / Cancel the debit TRANSACTION of today, and print the receipt.
 
-    Exit status: 0 taken back (credited, or reversed where it was not final), 1 not, 3 still being settled.
+    退出码：0 已收回（退回，或未定时冲正），1 未收回，2 守护进程没有应答，3 结果未定。
+    Exit status: 0 taken back (credited, or reversed where it was not final), 1 not, 2 the daemon did not answer,
+    3 still being settled.
     """
     request = api.CancelTransactionRequest(transaction_id=transaction, request_id=request_id or str(uuid.uuid4()))
     _credit(config, request, asked_before=bool(request_id))
@@ -133,7 +141,8 @@ def cancel(config: Path | None, transaction: str, request_id: str) -> None:
 def refund(config: Path | None, transaction: str, amount: str, request_id: str) -> None:
     """退还扣款 TRANSACTION 中的 AMOUNT 元 / Refund AMOUNT yuan of the debit TRANSACTION, and print the receipt.
 
-    Exit status: 0 credited, 1 not credited, 3 still being settled.
+    退出码：0 已退回，1 未退回，2 守护进程没有应答，3 结果未定。
+    Exit status: 0 credited, 1 not credited, 2 the daemon did not answer, 3 still being settled.
     """
     request = api.RefundTransactionRequest(
         transaction_id=transaction, request_id=request_id or str(uuid.uuid4()), amount_fen=_amount_fen(amount)
@@ -149,7 +158,11 @@ def refund(config: Path | None, transaction: str, amount: str, request_id: str) 
 @click.option("--open", "open_only", is_flag=True, help="只列未决交易 / only those whose outcome is open")
 @click.option("--count", type=click.IntRange(1, 200), default=20, help="条数 / how many")
 def transactions(config: Path | None, open_only: bool, count: int) -> None:
-    """列出最近的交易 / List transactions, newest first."""
+    """列出最近的交易 / List transactions, newest first.
+
+    退出码：0 已列出，1 不成功，2 守护进程没有应答。
+    Exit status: 0 listed, 1 refused, 2 the daemon did not answer.
+    """
     at = client.found_place(config)
 
     async def work() -> api.ListTransactionsResponse:
@@ -181,6 +194,9 @@ def receipt(config: Path | None, key: str) -> None:
     """打印凭条，或未扣款证明 / Print the receipt of KEY, or the slip that proves that no money was taken.
 
     KEY: 交易号、请求号或单据号 / a transaction id, request id or order number.
+
+    退出码：0 已打印，1 没有这笔交易，2 守护进程没有应答。
+    Exit status: 0 printed, 1 there is no such transaction, 2 the daemon did not answer.
     """
     at = client.found_place(config)
 
@@ -201,7 +217,7 @@ async def _transaction_id(stub: TerminalServiceAsyncStub, key: str) -> str:
     """Whose id, request id or order number `key` is. Raises AioRpcError where it is nobody's."""
     orders = api.GetTransactionRequest(order_no=key)
     names = [api.GetTransactionRequest(request_id=key), orders]
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", key):
+    if re.fullmatch(_TRANSACTION_ID, key):
         names.insert(0, api.GetTransactionRequest(transaction_id=key))
     for request in names:
         try:
@@ -263,6 +279,9 @@ def _credit(
         output.say(f"请求号 {request.request_id}", f"request id {request.request_id}")
 
     async def work() -> api.GetReceiptResponse:
+        named = request.transaction_id
+        if re.fullmatch(_TRANSACTION_ID, named) is None:  # an order, or a slip of the hand: nothing to ask
+            raise YikatongError(Reason.TRANSACTION_NOT_FOUND, "a transaction id is a UUID", transaction_id=named)
         async with client.channel(at.his) as channel:
             stub = _stub(channel)
             done: api.CancelTransactionResponse | api.RefundTransactionResponse
