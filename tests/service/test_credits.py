@@ -13,7 +13,7 @@ import pytest
 
 from tests.gateway_world import BALANCE_FEN, FAR, HERE, OTHER_TERMINAL, TERMINAL, World, order, payer, world
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from yikatong.core.credits import CreditAccepted, CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import CreditAccepted, CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
 from yikatong.core.orders import Confirmed, Conflict, DebitOrder, Declined, Posted, Undecided
 from yikatong.core.reasons import Reason
 from yikatong.core.values import Fen, RequestId, TransactionId

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.gateway_world import OTHER_TERMINAL, TERMINAL, World, order, payer, world
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from yikatong.api.operations.v1 import operations_pb2
-from yikatong.core.credits import CreditDeclined, CreditKind, CreditOrder
+from yikatong.core.credit_orders import CreditDeclined, CreditKind, CreditOrder
 from yikatong.core.orders import (
     AlreadyReversed,
     Declined,

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from tests.gateway_world import BALANCE_FEN, FAR, HERE, World, order, seed, world
-from yikatong.core.credits import Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import Credited, CreditKind, CreditOrder
 from yikatong.core.orders import Confirmed, DebitOrder, Posted, ReversalCause, Reversed
 from yikatong.core.values import Fen, RequestId, TransactionId
 

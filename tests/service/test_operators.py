@@ -14,7 +14,7 @@ import pytest
 from tests.gateway_world import BALANCE_FEN, FAR, HERE, PHARMACY, World, order, payer, world
 from tests.support.operators import asked, ops
 from tests.support.terminal_world import ClockOff
-from yikatong.core.credits import CreditAccepted, Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import CreditAccepted, Credited, CreditKind, CreditOrder
 from yikatong.core.orders import (
     Accepted,
     Confirmed,

@@ -19,7 +19,7 @@ from tests.support.operators import asked, ops
 from tests.support.terminal_world import ClockOff
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from yikatong.api.money.v1 import reconciliation_pb2 as money
-from yikatong.core.credits import Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import Credited, CreditKind, CreditOrder
 from yikatong.core.orders import (
     Accepted,
     Confirmed,

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from yikatong.core.credits import CreditAnswer, CreditDeclined, Credited, CreditOrder
+from yikatong.core.credit_orders import CreditAnswer, CreditDeclined, Credited, CreditOrder
 from yikatong.core.orders import (
     Account,
     AlreadyReversed,

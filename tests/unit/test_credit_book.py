@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.gateway_world import BALANCE_FEN, FAR, HERE, order, payer, person
-from yikatong.core.credits import CreditDeclined, Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import CreditDeclined, Credited, CreditKind, CreditOrder
 from yikatong.core.orders import City, Confirmed, Conflict, DebitOrder, Denied, Posted, Undecided
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, RequestId, TransactionId

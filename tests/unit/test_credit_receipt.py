@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from yikatong.core.credit import Credit
+from yikatong.core.credit_orders import Credited, CreditKind
 from yikatong.core.credit_receipt import credit_receipt
 from yikatong.core.credit_table import CreditState
-from yikatong.core.credits import Credited, CreditKind
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import MEANING, Reason
 from yikatong.core.receipt import WIDTH, Issuer, as_text, columns
 from yikatong.core.values import Fen, RequestId, TransactionId

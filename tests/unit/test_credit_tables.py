@@ -10,6 +10,14 @@ import pytest
 from tests.support.rows import order
 from yikatong.core import credit_ledger_table, credit_router_table
 from yikatong.core.credit_ledger_table import CreditWeighed, Verdict, credit_ledger_step
+from yikatong.core.credit_orders import (
+    CreditAccepted,
+    CreditDeclined,
+    Credited,
+    CreditKind,
+    CreditOrder,
+    fitting_credit,
+)
 from yikatong.core.credit_router_table import CreditRouteEvent, CreditRouteReply, CreditRouteState, credit_route_step
 from yikatong.core.credit_table import (
     DECIDED,
@@ -21,14 +29,6 @@ from yikatong.core.credit_table import (
     CreditStep,
     credit_step,
     credit_verdict,
-)
-from yikatong.core.credits import (
-    CreditAccepted,
-    CreditDeclined,
-    Credited,
-    CreditKind,
-    CreditOrder,
-    fitting_credit,
 )
 from yikatong.core.ledger_table import State
 from yikatong.core.orders import Conflict, Undecided, Unfit

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.rows import order
 from yikatong.api.money.v1 import money_pb2 as money
-from yikatong.core.credits import CreditAccepted, CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import CreditAccepted, CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
 from yikatong.core.orders import Conflict, Undecided, Unfit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, RequestId, TransactionId

@@ -16,10 +16,10 @@ import pytest
 
 from tests.support.far_end import FarEnd, Lost
 from tests.support.rows import PAYER, order, row
-from yikatong.core.credit import Credit
+from yikatong.core.credit_orders import CreditAccepted, CreditDeclined, CreditKind
 from yikatong.core.credit_receipt import credit_receipt
 from yikatong.core.credit_table import CreditState
-from yikatong.core.credits import CreditAccepted, CreditDeclined, CreditKind
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.orders import Conflict, Unfit
 from yikatong.core.reasons import Moved, Reason, Retry, YikatongError
 from yikatong.core.receipt import WIDTH, Issuer, as_text, columns

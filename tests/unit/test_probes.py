@@ -9,9 +9,9 @@ import pytest
 
 from tests.support.rows import request
 from yikatong.core.card import ReaderState
-from yikatong.core.credit import Credit
+from yikatong.core.credit_orders import CreditKind
 from yikatong.core.credit_table import CreditState
-from yikatong.core.credits import CreditKind
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.selftest import Report, SelfTestStep
 from yikatong.core.session import Granted

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from tests.support.rows import row
-from yikatong.core.credit import Credit
+from yikatong.core.credit_orders import CreditKind
 from yikatong.core.credit_table import CreditState, credit_verdict
-from yikatong.core.credits import CreditKind
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import MEANING, Reason
 from yikatong.core.terminal_table import State, Told, verdict
 from yikatong.core.values import RequestId, TransactionId

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from yikatong.core.credit import Credit
+from yikatong.core.credit_orders import CreditKind
 from yikatong.core.credit_table import credit_verdict
-from yikatong.core.credits import CreditKind
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.receipt import Issuer, Line, china_time
 from yikatong.core.terminal_table import Told
 from yikatong.core.values import Fen

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from yikatong.core.credits import CreditAccepted, CreditAnswer, CreditDeclined, Credited
+from yikatong.core.credit_orders import CreditAccepted, CreditAnswer, CreditDeclined, Credited
 from yikatong.core.orders import Undecided
 from yikatong.core.reasons import Moved, Reason, Retry
 from yikatong.core.tables import IllegalEvent

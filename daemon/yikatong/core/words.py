@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from yikatong.core.credit import Credit
 from yikatong.core.credit_table import CreditState, credit_verdict
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import MEANING, Reason
 from yikatong.core.terminal_table import State, Told, Verdict, verdict
 from yikatong.core.transaction import Transaction

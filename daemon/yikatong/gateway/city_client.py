@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from yikatong.api.citycore.v1 import citycore_pb2 as city
 from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
-from yikatong.core.credits import CreditAnswer, CreditKind, CreditOrder, fitting_credit
+from yikatong.core.credit_orders import CreditAnswer, CreditKind, CreditOrder, fitting_credit
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,

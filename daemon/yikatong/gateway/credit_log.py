@@ -11,8 +11,8 @@ from typing import Final
 
 import apsw
 
+from yikatong.core.credit_orders import CreditOrder
 from yikatong.core.credit_router_table import CreditRouteState
-from yikatong.core.credits import CreditOrder
 
 SCHEMA: Final = """
 CREATE TABLE credit_route (

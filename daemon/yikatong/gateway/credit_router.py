@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import apsw
 import structlog
 
-from yikatong.core.credits import CreditAccepted, CreditAnswer, CreditOrder
+from yikatong.core.credit_orders import CreditAccepted, CreditAnswer, CreditOrder
 from yikatong.core.orders import Undecided, Unfit
 from yikatong.core.values import Region
 from yikatong.gateway.credit_routing import CreditRouting, CreditTurn

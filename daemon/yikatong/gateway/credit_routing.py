@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import apsw
 import structlog
 
+from yikatong.core.credit_orders import CreditAccepted, CreditAnswer, CreditDeclined, Credited, CreditOrder
 from yikatong.core.credit_router_table import (
     CreditRouteEvent,
     CreditRouteReply,
@@ -18,7 +19,6 @@ from yikatong.core.credit_router_table import (
     CreditRouteStep,
     credit_route_step,
 )
-from yikatong.core.credits import CreditAccepted, CreditAnswer, CreditDeclined, Credited, CreditOrder
 from yikatong.core.orders import Conflict, Undecided, Unfit
 from yikatong.core.reasons import Reason
 from yikatong.core.values import Fen, Region

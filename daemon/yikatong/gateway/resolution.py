@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 import apsw
 import structlog
 
-from yikatong.core.credits import Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import Credited, CreditKind, CreditOrder
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.router_table import State
 from yikatong.core.values import Fen, RequestId, TransactionId

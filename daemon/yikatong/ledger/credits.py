@@ -13,7 +13,7 @@ import apsw
 import structlog
 
 from yikatong.core.credit_ledger_table import CreditWeighed, Verdict, credit_ledger_step
-from yikatong.core.credits import CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
+from yikatong.core.credit_orders import CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
 from yikatong.core.ledger_table import State
 from yikatong.core.orders import Conflict, Undecided
 from yikatong.core.reasons import Reason, YikatongError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from yikatong.core.credits import CreditAnswer, CreditOrder
+from yikatong.core.credit_orders import CreditAnswer, CreditOrder
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from yikatong.api.citycore.v1 import citycore_pb2 as city
 from yikatong.api.citycore.v1 import citycore_pb2_grpc as city_grpc
 from yikatong.api.money.v1 import money_pb2 as money
-from yikatong.core.credits import CreditOrder
+from yikatong.core.credit_orders import CreditOrder
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 from yikatong.ledger.link import LedgerLink

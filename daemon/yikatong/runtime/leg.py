@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from yikatong.core.credits import CreditAnswer, CreditOrder
+from yikatong.core.credit_orders import CreditAnswer, CreditOrder
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yikatong.api.money.v1 import money_pb2 as money
-from yikatong.core.credits import (
+from yikatong.core.credit_orders import (
     CreditAccepted,
     CreditAnswer,
     CreditDeclined,

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from yikatong.core.credit import Credit
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.clock import Clock
 from yikatong.terminal.live import age_ms

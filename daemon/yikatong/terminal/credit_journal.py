@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import apsw
 import msgspec
 
-from yikatong.core.credit import Credit
 from yikatong.core.credit_table import DECIDED
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.store import DurableStore, Job, StoreFailed

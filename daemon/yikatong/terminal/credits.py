@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from yikatong.core.credit import Credit
+from yikatong.core.credit_orders import CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
 from yikatong.core.credit_table import (
     DECIDED,
     CreditAnswered,
@@ -26,7 +26,7 @@ from yikatong.core.credit_table import (
     credit_step,
     credit_verdict,
 )
-from yikatong.core.credits import CreditAnswer, CreditDeclined, Credited, CreditKind, CreditOrder
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.orders import ConfirmAnswer, DebitOrder, Undecided
 from yikatong.core.reasons import Moved, Reason, Retry, YikatongError
 from yikatong.core.terminal_table import State, Told, verdict

@@ -12,7 +12,7 @@ import grpc
 from yikatong.api.diagnostics.v1 import diagnostics_pb2 as api
 from yikatong.api.diagnostics.v1 import diagnostics_pb2_grpc
 from yikatong.core.card import ReaderState
-from yikatong.core.credit import Credit
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.selftest import Report, SelfTestStep
 from yikatong.core.transaction import Transaction

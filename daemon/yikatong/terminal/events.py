@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from yikatong.core.card import ReaderState
-from yikatong.core.credit import Credit
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.transaction import Transaction
 
 _BACKLOG_MAX = 256

@@ -11,7 +11,7 @@ import grpc
 import structlog
 
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
-from yikatong.core.credits import CreditAnswer, CreditKind, CreditOrder, fitting_credit
+from yikatong.core.credit_orders import CreditAnswer, CreditKind, CreditOrder, fitting_credit
 from yikatong.core.orders import (
     Account,
     ConfirmAnswer,

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from yikatong.core.card import CardIdentity, ReaderState
-from yikatong.core.credit import Credit
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import YikatongError
 from yikatong.core.selftest import Report
 from yikatong.core.transaction import Transaction

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from yikatong.core.bill import Bill
-from yikatong.core.credit import Credit
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.orders import DebitOrder
 from yikatong.core.reasons import YikatongError
 from yikatong.core.terminal_table import Told, verdict

@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Final
 
 from yikatong.core.card import CardIdentity, ReaderState
-from yikatong.core.credit import Credit
 from yikatong.core.credit_table import CreditState
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import MEANING, Reason, YikatongError
 from yikatong.core.selftest import Report
 from yikatong.core.session import Granted

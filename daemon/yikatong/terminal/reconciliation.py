@@ -16,8 +16,8 @@ from typing import Final
 
 import structlog
 
-from yikatong.core.credit import Credit
 from yikatong.core.credit_table import CreditState
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import YikatongError
 from yikatong.core.reconciliation import (
     Difference,

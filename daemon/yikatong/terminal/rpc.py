@@ -13,8 +13,8 @@ from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1 import terminal_pb2_grpc
 from yikatong.core.bill import Bill, Fund, Item, Share
 from yikatong.core.card import ReaderState
-from yikatong.core.credit import Credit
 from yikatong.core.credit_receipt import credit_receipt
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.receipt import Issuer, as_text, receipt
 from yikatong.core.terminal_table import State

@@ -7,9 +7,9 @@ from typing import Final
 
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.core.card import CardIdentity
-from yikatong.core.credit import Credit
+from yikatong.core.credit_orders import CreditKind
 from yikatong.core.credit_table import credit_verdict
-from yikatong.core.credits import CreditKind
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.orders import Purpose
 from yikatong.core.reasons import MEANING, Moved, Reason, Retry
 from yikatong.core.terminal_table import Told, Verdict, verdict

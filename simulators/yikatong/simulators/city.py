@@ -25,7 +25,7 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from yikatong.api.citycore.v1 import citycore_pb2, citycore_pb2_grpc
-from yikatong.core.credits import CreditAnswer, CreditOrder
+from yikatong.core.credit_orders import CreditAnswer, CreditOrder
 from yikatong.core.orders import (
     Account,
     City,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from yikatong.core.credit_orders import Credited, CreditKind
 from yikatong.core.credit_table import CreditState
-from yikatong.core.credits import Credited, CreditKind
 from yikatong.core.reasons import Reason
 from yikatong.core.values import Fen, RequestId, TransactionId
 
