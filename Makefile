@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test setup check format protos lock clean
 
-demo: setup
+demo:
+	@deploy/setup.sh demo
 	$(BIN)/yikatong demo
 
 # The unit tests come first and by themselves: they alone have to cover all of yikatong.core (pyproject.toml).

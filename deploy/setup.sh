@@ -1,18 +1,31 @@
 #!/usr/bin/env bash
 # Prepares this checkout: system packages, a virtual environment, locked dependencies. Run again it is quick.
 #
+#   deploy/setup.sh demo    what the demo needs
+#   deploy/setup.sh         that, and what the tests need besides
+#
 # Without root it installs no system package; it says which command an administrator runs and goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+purpose=${1:-test}
 packages=(
   python3 python3-venv python3-dev gcc pkg-config swig libpcsclite-dev  # pyscard has no binary wheel
-  pcscd vsmartcard-vpcd pcsc-tools opensc                              # the real PC/SC daemon, a virtual reader, examiners
+  pcscd vsmartcard-vpcd                                                # the real PC/SC daemon, and a virtual reader
   util-linux                                                           # unshare: a PC/SC daemon of the demo's own
-  debootstrap iproute2                                                 # the system tests' throw-away Debian
-  spin                                                                 # the model checker of tests/simulation/model
-  strace                                                               # the syscall sweep of tests/crash
 )
+case $purpose in
+  demo) without_zh='演示改用进程内的读卡器' without_en='the demo uses a reader in process' ;;
+  test)
+    without_zh='相应的测试会跳过' without_en='the tests that need them are skipped'
+    packages+=(
+      pcsc-tools opensc    # examiners of the simulated card
+      debootstrap iproute2 # the system tests' throw-away Debian
+      spin                 # the model checker of tests/simulation/model
+      strace               # the syscall sweep of tests/crash
+    ) ;;
+  *) echo "setup: 用法 / usage: deploy/setup.sh [demo|test]" >&2; exit 2 ;;
+esac
 lock=deploy/lock
 
 missing=()
@@ -27,8 +40,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt-get update -q >/dev/null
     apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
   else
-    echo "setup: 缺少系统软件包，请管理员运行 / system packages are missing; an administrator runs:" >&2
+    echo "setup: 缺少系统软件包 ${missing[*]}，请管理员运行：" >&2
+    echo "setup: system packages are missing (${missing[*]}); an administrator runs:" >&2
     echo "    sudo sh -c '$install'" >&2
+    echo "setup: 先不用它们，继续（$without_zh） / going on without them ($without_en)" >&2
   fi
 fi
 
