@@ -37,7 +37,7 @@ _GENESIS: Final = bytes(32)
 
 
 class ActKind(Enum):
-    """What was done; the subject is an institution, a region, or a transaction."""
+    """What was done; the subject is an institution, a region, a transaction, or a month."""
 
     AGREEMENT = "AGREEMENT"
     CITY_CLOSED = "CITY_CLOSED"
@@ -45,6 +45,7 @@ class ActKind(Enum):
     PROPOSED = "PROPOSED"
     WITHDRAWN = "WITHDRAWN"
     APPROVED = "APPROVED"
+    MONTH_CLOSED = "MONTH_CLOSED"
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import apsw
 from yikatong.core.orders import City
 from yikatong.core.reasons import YikatongError
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import clearing_book, tickets
+from yikatong.gateway import clearing_book, statements, tickets
 from yikatong.gateway.acts import Acts, Head
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.registry import Registry
@@ -67,6 +67,7 @@ class Books:
                 *clearing_book.audit(connection),
                 *self._acts.audit(connection),
                 *tickets.audit(connection, self._acts),
+                *statements.audit(connection),
             ]
             return findings, self._acts.head(connection)
 

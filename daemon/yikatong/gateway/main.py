@@ -29,7 +29,7 @@ from yikatong.api.operations.v1 import (
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import reconciliation_rpc, registry_rpc, resolution_rpc, rpc
+from yikatong.gateway import clearing_rpc, reconciliation_rpc, registry_rpc, resolution_rpc, rpc
 from yikatong.gateway.books import Books
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.config import GatewayConfig
@@ -73,7 +73,7 @@ _log = structlog.get_logger(__name__)
 class Operators:
     """The services for operators."""
 
-    clearing: rpc.Clearing
+    clearing: clearing_rpc.Clearing
     reconciliations: reconciliation_rpc.Reconciliations
     registry: registry_rpc.RegistryRpc
     resolution: resolution_rpc.ResolutionRpc
@@ -109,7 +109,7 @@ async def serve(
         books = Books(money.store, registry, clients, money.acts)
         resolutions = Resolutions(money.router, money.tickets, money.acts, clock, again_s=waits.accept_after_s)
         operators = Operators(
-            rpc.Clearing(books),
+            clearing_rpc.Clearing(books, money.router, money.acts, clock),
             reconciliation_rpc.Reconciliations(money.router, registry, cities),
             registry_rpc.RegistryRpc(registry, measures, money.router, clients),
             resolution_rpc.ResolutionRpc(Unsettled(money.router, registry, books, clock), resolutions),

@@ -1,4 +1,4 @@
-"""GatewayService, SelfTestService and ClearingService: the gateway's edges."""
+"""GatewayService and SelfTestService, and who may call what: the gateway's edges."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ import structlog
 
 from yikatong.api.gateway.v1 import gateway_pb2 as gateway
 from yikatong.api.gateway.v1 import gateway_pb2_grpc as gateway_grpc
-from yikatong.api.operations.v1 import operations_pb2 as operations
-from yikatong.api.operations.v1 import operations_pb2_grpc as operations_grpc
 from yikatong.core.orders import Declined, Payer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.gateway import reconciliation_rpc, route_log, sessions
-from yikatong.gateway.books import Books
 from yikatong.gateway.reconciliation import Terminals
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.router import Router
@@ -187,55 +184,3 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
         await self._router.commit(lambda connection: route_log.file_report(connection, values))
         _log.info("self-test reported", terminal_id=request.terminal_id, run=request.run_id, passed=request.passed)
         return gateway.ReportSelfTestResponse()
-
-
-class Clearing(operations_grpc.ClearingServiceServicer):
-    """The operator's look at the books."""
-
-    def __init__(self, books: Books) -> None:
-        self._books = books
-
-    async def GetBooks(self, request: operations.GetBooksRequest, context: Context) -> operations.GetBooksResponse:
-        return operations.GetBooksResponse(
-            cities=[
-                operations.CityBooks(
-                    region=books.city.region.code,
-                    name_zh=books.city.name_zh,
-                    name_en=books.city.name_en,
-                    embedded=books.embedded,
-                    unreachable=books.ledger is None,
-                    personal_fen=books.ledger.personal.count if books.ledger else 0,
-                    opening_fen=books.ledger.opening.count if books.ledger else 0,
-                    payables=[
-                        operations.Balance(account=f"payable:{region}", amount_fen=amount.count)
-                        for region, amount in (books.ledger.payable.items() if books.ledger else ())
-                    ],
-                    entries=books.ledger.entries if books.ledger else 0,
-                    claims=[
-                        operations.Balance(account=account, amount_fen=amount.count)
-                        for account, amount in books.claims.items()
-                    ],
-                    suspense_fen=sum(entry.amount.count for entry in books.ledger.suspense) if books.ledger else 0,
-                    suspense=[
-                        operations.SuspenseItem(
-                            transaction_id=entry.transaction_id,
-                            amount_fen=entry.amount.count,
-                            accounting_date=entry.accounting_date,
-                        )
-                        for entry in (books.ledger.suspense if books.ledger else ())
-                    ],
-                )
-                for books in await self._books.cities()
-            ]
-        )
-
-    async def Audit(self, request: operations.AuditRequest, context: Context) -> operations.AuditResponse:
-        findings, head = await self._books.audit()
-        return operations.AuditResponse(
-            findings=[
-                operations.Finding(invariant=finding.invariant, subject=finding.subject, detail=finding.detail)
-                for finding in findings
-            ],
-            acts=head.number,
-            acts_head=head.digest,
-        )

@@ -22,31 +22,57 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+yikatong/api/operations/v1/operations.proto\x12\x1ayikatong.api.operations.v1\"\x11\n\x0fGetBooksRequest\".\n\x07\x42\x61lance\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\"S\n\x0cSuspenseItem\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x03 \x01(\t\"\xde\x02\n\tCityBooks\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07name_zh\x18\x02 \x01(\t\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x10\n\x08\x65mbedded\x18\x04 \x01(\x08\x12\x13\n\x0bunreachable\x18\x05 \x01(\x08\x12\x14\n\x0cpersonal_fen\x18\x06 \x01(\x03\x12\x13\n\x0bopening_fen\x18\x07 \x01(\x03\x12\x35\n\x08payables\x18\x08 \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\x12\x0f\n\x07\x65ntries\x18\t \x01(\x03\x12\x33\n\x06\x63laims\x18\n \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\x12\x14\n\x0csuspense_fen\x18\x0b \x01(\x03\x12:\n\x08suspense\x18\x0c \x03(\x0b\x32(.yikatong.api.operations.v1.SuspenseItem\"I\n\x10GetBooksResponse\x12\x35\n\x06\x63ities\x18\x01 \x03(\x0b\x32%.yikatong.api.operations.v1.CityBooks\"\x0e\n\x0c\x41uditRequest\"=\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"g\n\rAuditResponse\x12\x35\n\x08\x66indings\x18\x01 \x03(\x0b\x32#.yikatong.api.operations.v1.Finding\x12\x0c\n\x04\x61\x63ts\x18\x02 \x01(\x04\x12\x11\n\tacts_head\x18\x03 \x01(\x0c\x32\xd6\x01\n\x0f\x43learingService\x12\x65\n\x08GetBooks\x12+.yikatong.api.operations.v1.GetBooksRequest\x1a,.yikatong.api.operations.v1.GetBooksResponse\x12\\\n\x05\x41udit\x12(.yikatong.api.operations.v1.AuditRequest\x1a).yikatong.api.operations.v1.AuditResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+yikatong/api/operations/v1/operations.proto\x12\x1ayikatong.api.operations.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x11\n\x0fGetBooksRequest\".\n\x07\x42\x61lance\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\"S\n\x0cSuspenseItem\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x03 \x01(\t\"\xde\x02\n\tCityBooks\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07name_zh\x18\x02 \x01(\t\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x10\n\x08\x65mbedded\x18\x04 \x01(\x08\x12\x13\n\x0bunreachable\x18\x05 \x01(\x08\x12\x14\n\x0cpersonal_fen\x18\x06 \x01(\x03\x12\x13\n\x0bopening_fen\x18\x07 \x01(\x03\x12\x35\n\x08payables\x18\x08 \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\x12\x0f\n\x07\x65ntries\x18\t \x01(\x03\x12\x33\n\x06\x63laims\x18\n \x03(\x0b\x32#.yikatong.api.operations.v1.Balance\x12\x14\n\x0csuspense_fen\x18\x0b \x01(\x03\x12:\n\x08suspense\x18\x0c \x03(\x0b\x32(.yikatong.api.operations.v1.SuspenseItem\"I\n\x10GetBooksResponse\x12\x35\n\x06\x63ities\x18\x01 \x03(\x0b\x32%.yikatong.api.operations.v1.CityBooks\"\x0e\n\x0c\x41uditRequest\"=\n\x07\x46inding\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\"g\n\rAuditResponse\x12\x35\n\x08\x66indings\x18\x01 \x03(\x0b\x32#.yikatong.api.operations.v1.Finding\x12\x0c\n\x04\x61\x63ts\x18\x02 \x01(\x04\x12\x11\n\tacts_head\x18\x03 \x01(\x0c\"A\n\x0eStatementTotal\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x12\n\namount_fen\x18\x03 \x01(\x03\"\xe5\x01\n\tStatement\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05month\x18\x02 \x01(\t\x12\x18\n\x10treatment_region\x18\x03 \x01(\t\x12\x13\n\x0bhome_region\x18\x04 \x01(\t\x12:\n\x06totals\x18\x05 \x03(\x0b\x32*.yikatong.api.operations.v1.StatementTotal\x12\x0f\n\x07net_fen\x18\x06 \x01(\x03\x12-\n\tclosed_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64igest\x18\x08 \x01(\x0c\"\x9b\x01\n\rStatementLine\x12\r\n\x05\x65ntry\x18\x01 \x01(\x04\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x16\n\x0etransaction_id\x18\x03 \x01(\t\x12\x13\n\x0boriginal_id\x18\x04 \x01(\t\x12\x13\n\x0binstitution\x18\x05 \x01(\t\x12\x12\n\namount_fen\x18\x06 \x01(\x03\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x07 \x01(\t\"a\n\x11\x43loseMonthRequest\x12\x30\n\x05month\x18\x01 \x01(\tB!\xbaH\x1er\x1c\x32\x1a^[0-9]{4}-(0[1-9]|1[0-2])$\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"O\n\x12\x43loseMonthResponse\x12\x39\n\nstatements\x18\x01 \x03(\x0b\x32%.yikatong.api.operations.v1.Statement\"L\n\x15ListStatementsRequest\x12\x33\n\x05month\x18\x01 \x01(\tB$\xbaH!r\x1f\x32\x1d^([0-9]{4}-(0[1-9]|1[0-2]))?$\"S\n\x16ListStatementsResponse\x12\x39\n\nstatements\x18\x01 \x03(\x0b\x32%.yikatong.api.operations.v1.Statement\":\n\x13GetStatementRequest\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x13\n\x0b\x61\x66ter_entry\x18\x02 \x01(\x04\"^\n\x14GetStatementResponse\x12\x38\n\x05lines\x18\x01 \x03(\x0b\x32).yikatong.api.operations.v1.StatementLine\x12\x0c\n\x04more\x18\x02 \x01(\x08\x32\xaf\x04\n\x0f\x43learingService\x12\x65\n\x08GetBooks\x12+.yikatong.api.operations.v1.GetBooksRequest\x1a,.yikatong.api.operations.v1.GetBooksResponse\x12\\\n\x05\x41udit\x12(.yikatong.api.operations.v1.AuditRequest\x1a).yikatong.api.operations.v1.AuditResponse\x12k\n\nCloseMonth\x12-.yikatong.api.operations.v1.CloseMonthRequest\x1a..yikatong.api.operations.v1.CloseMonthResponse\x12w\n\x0eListStatements\x12\x31.yikatong.api.operations.v1.ListStatementsRequest\x1a\x32.yikatong.api.operations.v1.ListStatementsResponse\x12q\n\x0cGetStatement\x12/.yikatong.api.operations.v1.GetStatementRequest\x1a\x30.yikatong.api.operations.v1.GetStatementResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'yikatong.api.operations.v1.operations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETBOOKSREQUEST']._serialized_start=75
-  _globals['_GETBOOKSREQUEST']._serialized_end=92
-  _globals['_BALANCE']._serialized_start=94
-  _globals['_BALANCE']._serialized_end=140
-  _globals['_SUSPENSEITEM']._serialized_start=142
-  _globals['_SUSPENSEITEM']._serialized_end=225
-  _globals['_CITYBOOKS']._serialized_start=228
-  _globals['_CITYBOOKS']._serialized_end=578
-  _globals['_GETBOOKSRESPONSE']._serialized_start=580
-  _globals['_GETBOOKSRESPONSE']._serialized_end=653
-  _globals['_AUDITREQUEST']._serialized_start=655
-  _globals['_AUDITREQUEST']._serialized_end=669
-  _globals['_FINDING']._serialized_start=671
-  _globals['_FINDING']._serialized_end=732
-  _globals['_AUDITRESPONSE']._serialized_start=734
-  _globals['_AUDITRESPONSE']._serialized_end=837
-  _globals['_CLEARINGSERVICE']._serialized_start=840
-  _globals['_CLEARINGSERVICE']._serialized_end=1054
+  _globals['_CLOSEMONTHREQUEST'].fields_by_name['month']._loaded_options = None
+  _globals['_CLOSEMONTHREQUEST'].fields_by_name['month']._serialized_options = b'\272H\036r\0342\032^[0-9]{4}-(0[1-9]|1[0-2])$'
+  _globals['_CLOSEMONTHREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_CLOSEMONTHREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
+  _globals['_LISTSTATEMENTSREQUEST'].fields_by_name['month']._loaded_options = None
+  _globals['_LISTSTATEMENTSREQUEST'].fields_by_name['month']._serialized_options = b'\272H!r\0372\035^([0-9]{4}-(0[1-9]|1[0-2]))?$'
+  _globals['_GETBOOKSREQUEST']._serialized_start=137
+  _globals['_GETBOOKSREQUEST']._serialized_end=154
+  _globals['_BALANCE']._serialized_start=156
+  _globals['_BALANCE']._serialized_end=202
+  _globals['_SUSPENSEITEM']._serialized_start=204
+  _globals['_SUSPENSEITEM']._serialized_end=287
+  _globals['_CITYBOOKS']._serialized_start=290
+  _globals['_CITYBOOKS']._serialized_end=640
+  _globals['_GETBOOKSRESPONSE']._serialized_start=642
+  _globals['_GETBOOKSRESPONSE']._serialized_end=715
+  _globals['_AUDITREQUEST']._serialized_start=717
+  _globals['_AUDITREQUEST']._serialized_end=731
+  _globals['_FINDING']._serialized_start=733
+  _globals['_FINDING']._serialized_end=794
+  _globals['_AUDITRESPONSE']._serialized_start=796
+  _globals['_AUDITRESPONSE']._serialized_end=899
+  _globals['_STATEMENTTOTAL']._serialized_start=901
+  _globals['_STATEMENTTOTAL']._serialized_end=966
+  _globals['_STATEMENT']._serialized_start=969
+  _globals['_STATEMENT']._serialized_end=1198
+  _globals['_STATEMENTLINE']._serialized_start=1201
+  _globals['_STATEMENTLINE']._serialized_end=1356
+  _globals['_CLOSEMONTHREQUEST']._serialized_start=1358
+  _globals['_CLOSEMONTHREQUEST']._serialized_end=1455
+  _globals['_CLOSEMONTHRESPONSE']._serialized_start=1457
+  _globals['_CLOSEMONTHRESPONSE']._serialized_end=1536
+  _globals['_LISTSTATEMENTSREQUEST']._serialized_start=1538
+  _globals['_LISTSTATEMENTSREQUEST']._serialized_end=1614
+  _globals['_LISTSTATEMENTSRESPONSE']._serialized_start=1616
+  _globals['_LISTSTATEMENTSRESPONSE']._serialized_end=1699
+  _globals['_GETSTATEMENTREQUEST']._serialized_start=1701
+  _globals['_GETSTATEMENTREQUEST']._serialized_end=1759
+  _globals['_GETSTATEMENTRESPONSE']._serialized_start=1761
+  _globals['_GETSTATEMENTRESPONSE']._serialized_end=1855
+  _globals['_CLEARINGSERVICE']._serialized_start=1858
+  _globals['_CLEARINGSERVICE']._serialized_end=2417
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -203,3 +204,210 @@ class AuditResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["acts", b"acts", "acts_head", b"acts_head", "findings", b"findings"]) -> None: ...
 
 Global___AuditResponse: typing_extensions.TypeAlias = AuditResponse
+
+@typing.final
+class StatementTotal(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    COUNT_FIELD_NUMBER: builtins.int
+    AMOUNT_FEN_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """DEBIT, REVERSAL, CANCELLATION or REFUND."""
+    count: builtins.int
+    amount_fen: builtins.int
+    """Positive where the home city owes the treatment city."""
+    def __init__(
+        self,
+        *,
+        kind: builtins.str = ...,
+        count: builtins.int = ...,
+        amount_fen: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["amount_fen", b"amount_fen", "count", b"count", "kind", b"kind"]) -> None: ...
+
+Global___StatementTotal: typing_extensions.TypeAlias = StatementTotal
+
+@typing.final
+class Statement(google.protobuf.message.Message):
+    """What a home city (参保地) owes a treatment city (就医地) for a month (清算单). Closed once, never changed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    MONTH_FIELD_NUMBER: builtins.int
+    TREATMENT_REGION_FIELD_NUMBER: builtins.int
+    HOME_REGION_FIELD_NUMBER: builtins.int
+    TOTALS_FIELD_NUMBER: builtins.int
+    NET_FEN_FIELD_NUMBER: builtins.int
+    CLOSED_AT_FIELD_NUMBER: builtins.int
+    DIGEST_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    month: builtins.str
+    """YYYY-MM."""
+    treatment_region: builtins.str
+    home_region: builtins.str
+    net_fen: builtins.int
+    digest: builtins.bytes
+    """SM3 over `<month>,<treatment>,<home>`, the header and the lines of the details, each ended by a line feed."""
+    @property
+    def totals(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StatementTotal]: ...
+    @property
+    def closed_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        month: builtins.str = ...,
+        treatment_region: builtins.str = ...,
+        home_region: builtins.str = ...,
+        totals: collections.abc.Iterable[Global___StatementTotal] | None = ...,
+        net_fen: builtins.int = ...,
+        closed_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        digest: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["closed_at", b"closed_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["closed_at", b"closed_at", "digest", b"digest", "home_region", b"home_region", "month", b"month", "net_fen", b"net_fen", "number", b"number", "totals", b"totals", "treatment_region", b"treatment_region"]) -> None: ...
+
+Global___Statement: typing_extensions.TypeAlias = Statement
+
+@typing.final
+class StatementLine(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ENTRY_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    ORIGINAL_ID_FIELD_NUMBER: builtins.int
+    INSTITUTION_FIELD_NUMBER: builtins.int
+    AMOUNT_FEN_FIELD_NUMBER: builtins.int
+    ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
+    entry: builtins.int
+    kind: builtins.str
+    transaction_id: builtins.str
+    original_id: builtins.str
+    """Of a cancellation or refund."""
+    institution: builtins.str
+    amount_fen: builtins.int
+    accounting_date: builtins.str
+    """YYYY-MM-DD."""
+    def __init__(
+        self,
+        *,
+        entry: builtins.int = ...,
+        kind: builtins.str = ...,
+        transaction_id: builtins.str = ...,
+        original_id: builtins.str = ...,
+        institution: builtins.str = ...,
+        amount_fen: builtins.int = ...,
+        accounting_date: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "entry", b"entry", "institution", b"institution", "kind", b"kind", "original_id", b"original_id", "transaction_id", b"transaction_id"]) -> None: ...
+
+Global___StatementLine: typing_extensions.TypeAlias = StatementLine
+
+@typing.final
+class CloseMonthRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MONTH_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    month: builtins.str
+    reason: builtins.str
+    def __init__(
+        self,
+        *,
+        month: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["month", b"month", "reason", b"reason"]) -> None: ...
+
+Global___CloseMonthRequest: typing_extensions.TypeAlias = CloseMonthRequest
+
+@typing.final
+class CloseMonthResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATEMENTS_FIELD_NUMBER: builtins.int
+    @property
+    def statements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Statement]: ...
+    def __init__(
+        self,
+        *,
+        statements: collections.abc.Iterable[Global___Statement] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["statements", b"statements"]) -> None: ...
+
+Global___CloseMonthResponse: typing_extensions.TypeAlias = CloseMonthResponse
+
+@typing.final
+class ListStatementsRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MONTH_FIELD_NUMBER: builtins.int
+    month: builtins.str
+    """Empty for all months."""
+    def __init__(
+        self,
+        *,
+        month: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["month", b"month"]) -> None: ...
+
+Global___ListStatementsRequest: typing_extensions.TypeAlias = ListStatementsRequest
+
+@typing.final
+class ListStatementsResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATEMENTS_FIELD_NUMBER: builtins.int
+    @property
+    def statements(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Statement]: ...
+    def __init__(
+        self,
+        *,
+        statements: collections.abc.Iterable[Global___Statement] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["statements", b"statements"]) -> None: ...
+
+Global___ListStatementsResponse: typing_extensions.TypeAlias = ListStatementsResponse
+
+@typing.final
+class GetStatementRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: builtins.int
+    AFTER_ENTRY_FIELD_NUMBER: builtins.int
+    number: builtins.int
+    after_entry: builtins.int
+    """Continue after this entry."""
+    def __init__(
+        self,
+        *,
+        number: builtins.int = ...,
+        after_entry: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["after_entry", b"after_entry", "number", b"number"]) -> None: ...
+
+Global___GetStatementRequest: typing_extensions.TypeAlias = GetStatementRequest
+
+@typing.final
+class GetStatementResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
+    more: builtins.bool
+    @property
+    def lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StatementLine]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        lines: collections.abc.Iterable[Global___StatementLine] | None = ...,
+        more: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lines", b"lines", "more", b"more"]) -> None: ...
+
+Global___GetStatementResponse: typing_extensions.TypeAlias = GetStatementResponse

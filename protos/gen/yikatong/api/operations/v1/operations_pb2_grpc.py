@@ -45,6 +45,21 @@ class ClearingServiceStub(object):
                 request_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.AuditRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.AuditResponse.FromString,
                 _registered_method=True)
+        self.CloseMonth = channel.unary_unary(
+                '/yikatong.api.operations.v1.ClearingService/CloseMonth',
+                request_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.CloseMonthRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.CloseMonthResponse.FromString,
+                _registered_method=True)
+        self.ListStatements = channel.unary_unary(
+                '/yikatong.api.operations.v1.ClearingService/ListStatements',
+                request_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.ListStatementsRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.ListStatementsResponse.FromString,
+                _registered_method=True)
+        self.GetStatement = channel.unary_unary(
+                '/yikatong.api.operations.v1.ClearingService/GetStatement',
+                request_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.GetStatementRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.GetStatementResponse.FromString,
+                _registered_method=True)
 
 
 class ClearingServiceServicer(object):
@@ -65,6 +80,27 @@ class ClearingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CloseMonth(self, request, context):
+        """Closes a month for every ordered pair of cities, once; what comes late goes into the next month.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStatements(self, request, context):
+        """Closed statements.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatement(self, request, context):
+        """The details of one, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClearingServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +113,21 @@ def add_ClearingServiceServicer_to_server(servicer, server):
                     servicer.Audit,
                     request_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.AuditRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.AuditResponse.SerializeToString,
+            ),
+            'CloseMonth': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseMonth,
+                    request_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.CloseMonthRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.CloseMonthResponse.SerializeToString,
+            ),
+            'ListStatements': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStatements,
+                    request_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.ListStatementsRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.ListStatementsResponse.SerializeToString,
+            ),
+            'GetStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatement,
+                    request_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.GetStatementRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.GetStatementResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +185,87 @@ class ClearingService(object):
             '/yikatong.api.operations.v1.ClearingService/Audit',
             yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.AuditRequest.SerializeToString,
             yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.AuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseMonth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.operations.v1.ClearingService/CloseMonth',
+            yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.CloseMonthRequest.SerializeToString,
+            yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.CloseMonthResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStatements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.operations.v1.ClearingService/ListStatements',
+            yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.ListStatementsRequest.SerializeToString,
+            yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.ListStatementsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.operations.v1.ClearingService/GetStatement',
+            yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.GetStatementRequest.SerializeToString,
+            yikatong_dot_api_dot_operations_dot_v1_dot_operations__pb2.GetStatementResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,7 +57,55 @@ _ClearingServiceAuditType = typing_extensions.TypeVar(
     ],
 )
 
-class ClearingServiceStub(typing.Generic[_ClearingServiceGetBooksType, _ClearingServiceAuditType]):
+_ClearingServiceCloseMonthType = typing_extensions.TypeVar(
+    '_ClearingServiceCloseMonthType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.CloseMonthRequest,
+        yikatong.api.operations.v1.operations_pb2.CloseMonthResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.CloseMonthRequest,
+        yikatong.api.operations.v1.operations_pb2.CloseMonthResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.CloseMonthRequest,
+        yikatong.api.operations.v1.operations_pb2.CloseMonthResponse,
+    ],
+)
+
+_ClearingServiceListStatementsType = typing_extensions.TypeVar(
+    '_ClearingServiceListStatementsType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.ListStatementsRequest,
+        yikatong.api.operations.v1.operations_pb2.ListStatementsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.ListStatementsRequest,
+        yikatong.api.operations.v1.operations_pb2.ListStatementsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.ListStatementsRequest,
+        yikatong.api.operations.v1.operations_pb2.ListStatementsResponse,
+    ],
+)
+
+_ClearingServiceGetStatementType = typing_extensions.TypeVar(
+    '_ClearingServiceGetStatementType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.GetStatementRequest,
+        yikatong.api.operations.v1.operations_pb2.GetStatementResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.GetStatementRequest,
+        yikatong.api.operations.v1.operations_pb2.GetStatementResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.GetStatementRequest,
+        yikatong.api.operations.v1.operations_pb2.GetStatementResponse,
+    ],
+)
+
+class ClearingServiceStub(typing.Generic[_ClearingServiceGetBooksType, _ClearingServiceAuditType, _ClearingServiceCloseMonthType, _ClearingServiceListStatementsType, _ClearingServiceGetStatementType]):
     """mTLS: only certificates whose common name begins with `operator-`."""
 
     @typing.overload
@@ -69,6 +117,18 @@ class ClearingServiceStub(typing.Generic[_ClearingServiceGetBooksType, _Clearing
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.operations.v1.operations_pb2.AuditRequest,
             yikatong.api.operations.v1.operations_pb2.AuditResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.operations_pb2.CloseMonthRequest,
+            yikatong.api.operations.v1.operations_pb2.CloseMonthResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.operations_pb2.ListStatementsRequest,
+            yikatong.api.operations.v1.operations_pb2.ListStatementsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.operations_pb2.GetStatementRequest,
+            yikatong.api.operations.v1.operations_pb2.GetStatementResponse,
         ],
     ], channel: grpc.Channel) -> None: ...
 
@@ -82,6 +142,18 @@ class ClearingServiceStub(typing.Generic[_ClearingServiceGetBooksType, _Clearing
             yikatong.api.operations.v1.operations_pb2.AuditRequest,
             yikatong.api.operations.v1.operations_pb2.AuditResponse,
         ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.operations_pb2.CloseMonthRequest,
+            yikatong.api.operations.v1.operations_pb2.CloseMonthResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.operations_pb2.ListStatementsRequest,
+            yikatong.api.operations.v1.operations_pb2.ListStatementsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.operations_pb2.GetStatementRequest,
+            yikatong.api.operations.v1.operations_pb2.GetStatementResponse,
+        ],
     ], channel: grpc.aio.Channel) -> None: ...
 
     GetBooks: _ClearingServiceGetBooksType
@@ -89,6 +161,15 @@ class ClearingServiceStub(typing.Generic[_ClearingServiceGetBooksType, _Clearing
 
     Audit: _ClearingServiceAuditType
     """Proves the gateway's own books from their rows. No finding: everything holds."""
+
+    CloseMonth: _ClearingServiceCloseMonthType
+    """Closes a month for every ordered pair of cities, once; what comes late goes into the next month."""
+
+    ListStatements: _ClearingServiceListStatementsType
+    """Closed statements."""
+
+    GetStatement: _ClearingServiceGetStatementType
+    """The details of one, page by page."""
 
 ClearingServiceAsyncStub: typing_extensions.TypeAlias = ClearingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -98,6 +179,18 @@ ClearingServiceAsyncStub: typing_extensions.TypeAlias = ClearingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.operations.v1.operations_pb2.AuditRequest,
         yikatong.api.operations.v1.operations_pb2.AuditResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.CloseMonthRequest,
+        yikatong.api.operations.v1.operations_pb2.CloseMonthResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.ListStatementsRequest,
+        yikatong.api.operations.v1.operations_pb2.ListStatementsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.operations_pb2.GetStatementRequest,
+        yikatong.api.operations.v1.operations_pb2.GetStatementResponse,
     ],
 ]
 
@@ -119,5 +212,29 @@ class ClearingServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.operations.v1.operations_pb2.AuditResponse, collections.abc.Awaitable[yikatong.api.operations.v1.operations_pb2.AuditResponse]]:
         """Proves the gateway's own books from their rows. No finding: everything holds."""
+
+    @abc.abstractmethod
+    def CloseMonth(
+        self,
+        request: yikatong.api.operations.v1.operations_pb2.CloseMonthRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.operations.v1.operations_pb2.CloseMonthResponse, collections.abc.Awaitable[yikatong.api.operations.v1.operations_pb2.CloseMonthResponse]]:
+        """Closes a month for every ordered pair of cities, once; what comes late goes into the next month."""
+
+    @abc.abstractmethod
+    def ListStatements(
+        self,
+        request: yikatong.api.operations.v1.operations_pb2.ListStatementsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.operations.v1.operations_pb2.ListStatementsResponse, collections.abc.Awaitable[yikatong.api.operations.v1.operations_pb2.ListStatementsResponse]]:
+        """Closed statements."""
+
+    @abc.abstractmethod
+    def GetStatement(
+        self,
+        request: yikatong.api.operations.v1.operations_pb2.GetStatementRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.operations.v1.operations_pb2.GetStatementResponse, collections.abc.Awaitable[yikatong.api.operations.v1.operations_pb2.GetStatementResponse]]:
+        """The details of one, page by page."""
 
 def add_ClearingServiceServicer_to_server(servicer: ClearingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
