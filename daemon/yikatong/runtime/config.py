@@ -63,7 +63,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         return text, tomllib.loads(text)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        unreadable = Mistake(0, path.name, f"无法读取文件（{why}）", f"the file can't be read ({why})")
+        unreadable = Mistake(0, str(path), f"无法读取文件（{why}）", f"the file can't be read ({why})")
         raise ConfigurationInvalid(path, [unreadable]) from error
     except UnicodeDecodeError as error:
         garbled = Mistake(0, path.name, "文件不是 UTF-8 编码", "the file is not UTF-8")
