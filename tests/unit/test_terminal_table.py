@@ -143,7 +143,7 @@ REVERSING | reversed            | REVERSED  | record | TELL
 REVERSING | tombstoned          | REVERSED  | record | TELL
 REVERSING | was declined        | REVERSED  | record | TELL
 REVERSING | accepted            | ACCEPTED  | record | TELL ASK_LATER
-REVERSING | denied              | MANUAL    | record | ALARM TELL
+REVERSING | denied              | MANUAL    | record | ALARM TELL ASK_LATER
 REVERSING | reversal undecided  | REVERSING |        | SEND_REVERSAL
 REVERSING | reversal unanswered | REVERSING |        | SEND_REVERSAL
 REVERSING | restarted           | REVERSING |        | SEND_REVERSAL
@@ -157,7 +157,7 @@ ACCEPTED  | tombstoned          | REVERSED  | record | TELL
 ACCEPTED  | was declined        | REVERSED  | record | TELL
 ACCEPTED  | accepted            | ACCEPTED  |        | ASK_LATER
 ACCEPTED  | reversal undecided  | ACCEPTED  |        | ASK_LATER
-ACCEPTED  | denied              | MANUAL    | record | ALARM TELL
+ACCEPTED  | denied              | MANUAL    | record | ALARM TELL ASK_LATER
 ACCEPTED  | reversal unanswered | ACCEPTED  |        | ASK_LATER
 ACCEPTED  | reversal forgotten  | REVERSING | record | SEND_REVERSAL
 ACCEPTED  | restarted           | ACCEPTED  |        | ASK_LATER
@@ -182,11 +182,11 @@ ABORTED   | restarted young     | ABORTED   |        |
 MANUAL    | *answer             | MANUAL    |        | NOTE_LATE_ANSWER
 MANUAL    | HIS cancelled       | MANUAL    |        |
 MANUAL    | HIS confirmed       | MANUAL    |        | TELL
-MANUAL    | *reversal           | MANUAL    |        |
+MANUAL    | *reversal           | MANUAL    |        | ASK_LATER
 MANUAL    | caller left         | MANUAL    |        |
-MANUAL    | restarted           | MANUAL    |        |
-MANUAL    | restarted young     | MANUAL    |        |
-MANUAL    | operator approved   | APPROVED  | record | TELL
+MANUAL    | restarted           | MANUAL    |        | ASK_LATER
+MANUAL    | restarted young     | MANUAL    |        | ASK_LATER
+MANUAL    | operator approved   | APPROVED  | record | TELL SEND_CONFIRM
 MANUAL    | operator reversed   | REVERSED  | record | TELL
 """
 _LATE = {"posted", "posted, to be held"}
@@ -249,6 +249,12 @@ def test_an_approval_confirms_in_the_same_record() -> None:
     assert step(State.SENT, ANSWERS["posted"]).confirm
     assert step(State.HELD, HisConfirmed()).confirm
     assert not step(State.SENT, ANSWERS["posted, to be held"]).confirm
+
+
+def test_a_decision_of_people_says_so_in_the_record() -> None:
+    upheld, undone = (step(State.MANUAL, OperatorDecided(final)) for final in (State.APPROVED, State.REVERSED))
+    assert (upheld.reason, upheld.confirm) == (Reason.UPHELD_BY_OPERATORS, True)
+    assert (undone.reason, undone.confirm) == (Reason.REVERSED_BY_OPERATORS, False)
 
 
 def test_an_operator_cannot_decide_for_anything_but_paid_or_undone() -> None:

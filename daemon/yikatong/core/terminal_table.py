@@ -162,9 +162,14 @@ class ConfirmAnswered:
 
 @dataclass(frozen=True, slots=True)
 class OperatorDecided:
-    """Two persons decided a MANUAL row; `final` is APPROVED or REVERSED."""
+    """Two persons have decided a MANUAL row, and the gateway says so; `final` is APPROVED or REVERSED.
+
+    `posted`: what the ledger has of a debit that stands. `reference`: the ledger's proof of one that is undone.
+    """
 
     final: State
+    posted: Posted | None = None
+    reference: str = ""
 
 
 Event = (
@@ -231,7 +236,8 @@ def _declined(reason: Reason) -> Step:
 
 
 def _manual() -> Step:
-    return Step(State.MANUAL, record=True, effects=(Effect.ALARM, Effect.TELL), reason=Reason.NEEDS_OPERATOR)
+    effects = (Effect.ALARM, Effect.TELL, Effect.ASK_LATER)  # asked as a promised reversal is: people may have decided
+    return Step(State.MANUAL, record=True, effects=effects, reason=Reason.NEEDS_OPERATOR)
 
 
 def _answered_while_sent(event: Answered) -> Step:
@@ -304,9 +310,15 @@ def _confirm_answered(event: ConfirmAnswered) -> Step:
 
 
 def _operator_decided(event: OperatorDecided) -> Step:
-    if event.final not in {State.APPROVED, State.REVERSED}:
-        raise IllegalEvent(f"an operator can't decide {event.final.name}")
-    return Step(event.final, record=True, effects=(Effect.TELL,))
+    """The record is the resolution's row in the journal. A debit that stands is confirmed as any other."""
+    match event.final:
+        case State.APPROVED:
+            reason, effects = Reason.UPHELD_BY_OPERATORS, (Effect.TELL, Effect.SEND_CONFIRM)
+            return Step(State.APPROVED, record=True, effects=effects, reason=reason, confirm=True)
+        case State.REVERSED:
+            return Step(State.REVERSED, record=True, effects=(Effect.TELL,), reason=Reason.REVERSED_BY_OPERATORS)
+        case _:
+            raise IllegalEvent(f"an operator can't decide {event.final.name}")
 
 
 def _always(step: Step) -> Callable[[Any], Step]:
@@ -384,8 +396,8 @@ _TABLE: Final[dict[tuple[State, type[Any]], Callable[[Any], Step]]] = {
     (State.MANUAL, Answered): _always(_stay(State.MANUAL, Effect.NOTE_LATE_ANSWER)),
     (State.MANUAL, HisConfirmed): _always(_stay(State.MANUAL, Effect.TELL)),
     (State.MANUAL, CallerLeft): _always(_stay(State.MANUAL)),
-    (State.MANUAL, ReversalAnswered): _always(_stay(State.MANUAL)),
-    (State.MANUAL, Restarted): _always(_stay(State.MANUAL)),
+    (State.MANUAL, ReversalAnswered): _always(_stay(State.MANUAL, Effect.ASK_LATER)),
+    (State.MANUAL, Restarted): _always(_stay(State.MANUAL, Effect.ASK_LATER)),
     (State.MANUAL, OperatorDecided): _operator_decided,
     # Too late to take it back without a credit, or nothing to take back: whoever asks is told how it stands.
     **{
