@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from yikatong.cli import output
+
+if TYPE_CHECKING:
+    from yikatong.simulation.campaign import Played
 
 
 class Seeds(click.ParamType[range]):
@@ -31,43 +33,47 @@ class Seeds(click.ParamType[range]):
 
 @click.command()
 @click.option("--seeds", type=Seeds(), default="0..99", show_default=True, help="种子 / seeds, both ends included")
+@click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="进程数 / processes")
 @click.option("--trace", is_flag=True, help="打印全过程 / print all that happens")
 @output.with_json
 @output.with_language
-def faults(seeds: range, trace: bool) -> None:
-    """在虚拟时间内对终端、网关和城市注入故障并核对账目 / Terminals, gateway and a city under faults in virtual time.
+def faults(seeds: range, jobs: int, trace: bool) -> None:
+    """在虚拟时间内对终端、网关和城市注入故障并核对账目 / Terminals, gateway and cities under faults in virtual time.
 
     每个种子决定全部故障；同一种子每次运行完全相同。发现违反时退出码为 1。
     A seed decides every fault and repeats exactly. Exit status 1 where an invariant was broken.
     """
+    from yikatong.simulation.campaign import Played, campaign
     from yikatong.simulation.faults import run
 
-    points: Counter[str] = Counter()
-    broken: dict[int, list[str]] = {}
-    digests: dict[int, str] = {}
-    for seed in seeds:
-        played = run(seed, verbose=trace)
-        points.update(played.points)
-        digests[seed] = played.digest
-        if trace and not output.wants_json():
-            click.echo("\n".join(played.trace))
-        if played.broken:
-            broken[seed] = played.broken
-            if not output.wants_json():
-                _tell(seed, played.broken)
-    if output.wants_json():
-        output.echo_json({"seeds": len(seeds), "broken": broken, "points": dict(points), "digests": digests})
-    else:
-        for name, count in sorted(points.items()):
-            click.echo(f"{count:8}  {name}")
-        output.say(
-            f"{'✗' if broken else '✓'} {len(seeds)} 个种子，{len(broken)} 个违反不变量。",
-            f"{'✗' if broken else '✓'} {len(seeds)} seeds, {len(broken)} of them broke an invariant.",
-        )
-        if len(seeds) == 1:
-            click.echo(f"  {digests[seeds[0]]}")
-    if broken:
+    if trace:
+        for seed in seeds:
+            click.echo("\n".join(run(seed, verbose=True).trace))
+    all_played = Played()
+    for played in campaign(seeds, jobs):
+        all_played.add(played)
+        if not output.wants_json():
+            for seed, broken in played.broken.items():
+                _tell(seed, broken)
+    _tell_all(all_played)
+    if all_played.broken:
         sys.exit(1)
+
+
+def _tell_all(played: Played) -> None:
+    seeds, broken = len(played.digests), len(played.broken)
+    if output.wants_json():
+        points = dict(sorted(played.points.items()))
+        output.echo_json({"seeds": seeds, "broken": played.broken, "points": points, "digests": played.digests})
+        return
+    for name, count in sorted(played.points.items()):
+        click.echo(f"{count:8}  {name}")
+    output.say(
+        f"{'✗' if broken else '✓'} {seeds} 个种子，{broken} 个违反不变量。",
+        f"{'✗' if broken else '✓'} {seeds} seeds, {broken} of them broke an invariant.",
+    )
+    if seeds == 1:
+        click.echo(f"  {next(iter(played.digests.values()))}")
 
 
 def _tell(seed: int, broken: list[str]) -> None:

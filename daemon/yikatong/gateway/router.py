@@ -97,7 +97,7 @@ class Router:
         self._asking: dict[str, asyncio.Task[DebitAnswer]] = {}
         self._undoing: dict[str, asyncio.Task[ReversalAnswer]] = {}
         self._nudges: dict[str, asyncio.Event] = {}  # one for each of `_undoing`, and as long
-        self._others: set[asyncio.Task[None]] = set()
+        self._enquiring: dict[str, asyncio.Task[None]] = {}
         self.credits = CreditRouter(
             self.commit,
             routing.credits,
@@ -131,9 +131,7 @@ class Router:
             if turn.effect is Effect.REVERSE and turn.order is not None:
                 self._insist(turn.order, ReversalCause.RECOVERY)
             elif turn.effect is Effect.ENQUIRE:
-                task = asyncio.create_task(self._enquire_until_heard(turn))
-                self._others.add(task)
-                task.add_done_callback(self._others.discard)
+                self._enquire(turn)
         if turns:
             _log.info("unfinished transactions taken up", count=len(turns))
         await self.credits.start()
@@ -146,7 +144,7 @@ class Router:
     async def close(self) -> None:
         """Ends the waiting. What is recorded is taken up by the next start."""
         await self.credits.close()
-        tasks = [*self._asking.values(), *self._undoing.values(), *self._others]
+        tasks = [*self._asking.values(), *self._undoing.values(), *self._enquiring.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -267,10 +265,18 @@ class Router:
         answer = await ask(self._links[order.home_region], order, self._waits.patience)
         today = self.today
         turn = await self.commit(lambda c: self._routing.answered(c, order.transaction_id, answer, today=today))
+        if turn.route.state is State.FWD:
+            self._enquire(turn)
         return self._told(turn)
 
+    def _enquire(self, turn: Turn) -> None:
+        """A debit whose terminal may never ask again would hold its order for ever: we ask."""
+        transaction_id = turn.route.transaction_id
+        if transaction_id not in self._enquiring:
+            self._keep(self._enquiring, transaction_id, self._enquire_until_heard(turn))
+
     async def _enquire_until_heard(self, turn: Turn) -> None:
-        """After a restart: the debit is never sent again, so its city is asked until it says anything at all."""
+        """The debit is not sent again, so its city is asked until it says anything at all."""
         attempt, transaction_id = 0, turn.route.transaction_id
         while (answer := await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn)) is None:
             attempt += 1

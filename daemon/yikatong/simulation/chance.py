@@ -41,6 +41,8 @@ class Rates:
     repeats: float = 0.0
     double_clicks: float = 0.0
     enquires: float = 0.0
+    gives_back: float = 0.0
+    """Paid bills that are cancelled or refunded."""
 
 
 def _swarm(dice: random.Random, most: float, *, never: float = 0.4) -> float:
@@ -61,13 +63,13 @@ def draw_rates(dice: random.Random) -> Rates:
         very_late=_swarm(dice, 0.1),
         silent_loss=dice.choice([0.0, 0.5, 1.0]),
         crash_at_commit=_swarm(dice, 0.06),
-        commit_fails=_swarm(dice, 0.02, never=0.7),
+        commit_fails=_swarm(dice, 0.05, never=0.6),
         slow_disk=_swarm(dice, 0.3),
         terminal_killed_every_s=_every(dice, 10, 120),
         gateway_killed_every_s=_every(dice, 10, 120),
         city_killed_every_s=_every(dice, 10, 120),
         partition_every_s=_every(dice, 15, 90),
-        city_closed_every_s=_every(dice, 20, 120, never=0.7),
+        city_closed_every_s=_every(dice, 20, 120, never=0.6),
         account_frozen_every_s=_every(dice, 20, 120, never=0.7),
         forgets=_swarm(dice, 0.8, never=0.7),
         reboot=_swarm(dice, 1.0),
@@ -79,6 +81,7 @@ def draw_rates(dice: random.Random) -> Rates:
         repeats=_swarm(dice, 0.9),
         double_clicks=_swarm(dice, 0.5),
         enquires=_swarm(dice, 0.9),
+        gives_back=_swarm(dice, 1.0, never=0.3),
     )
 
 
@@ -109,9 +112,38 @@ class Chance:
         """One line of the trace."""
         self._trace.append((at_s, text))
 
-    def hits(self, rate: float, point: str) -> bool:
-        """Whether the fault strikes now; counted under the point's name where it does."""
+    def hits(self, rate: float, *points: str) -> bool:
+        """Whether the fault strikes now; counted under the names of all that it strikes where it does."""
         if not self.faults or rate <= 0.0 or self.dice.random() >= rate:
             return False
-        self.points[point] += 1
+        self.points.update(points)
         return True
+
+
+@dataclass
+class OneFault(Chance):
+    """Nothing happens but the `nth` time (from 1) that `point` could strike, and what `always` strikes.
+
+    `seen` counts how often each point could have struck. Draws of durations are the seed's.
+    """
+
+    point: str = ""
+    nth: int = 0
+    always: frozenset[str] = frozenset()
+    once: frozenset[str] = frozenset()
+    """Points that strike the first time, to come where the fault is to be."""
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def hits(self, rate: float, *points: str) -> bool:
+        if not self.faults:
+            return False
+        self.seen.update(points)
+        struck = any(
+            point in self.always
+            or (point in self.once and self.seen[point] == 1)
+            or (point == self.point and self.seen[point] == self.nth)
+            for point in points
+        )
+        if struck:
+            self.points.update(points)
+        return struck

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import apsw
 import msgspec
 
+from yikatong.core.credit_table import DECIDED, CreditState, credit_verdict
+from yikatong.core.credit_transaction import Credit
 from yikatong.core.terminal_table import State, Told, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.gateway import clearing_book
@@ -15,8 +17,10 @@ from yikatong.ledger import report
 from yikatong.simulation.his import His, Request
 
 Rows = dict[str, Transaction]
+Credits = dict[str, Credit]
 
 _ROW = msgspec.json.Decoder(Transaction)
+_CREDIT = msgspec.json.Decoder(Credit)
 _UNMOVED = frozenset({State.DECLINED, State.REVERSED, State.ABORTED})
 
 
@@ -26,7 +30,7 @@ class Files:
 
     journals: dict[str, apsw.Connection]
     gateway: apsw.Connection
-    city: apsw.Connection
+    cities: list[apsw.Connection]
     forgot: bool
 
 
@@ -35,23 +39,32 @@ def rows_of(journal: apsw.Connection) -> list[Transaction]:
     return [_ROW.decode(content) for (content,) in journal.execute("SELECT content FROM txn ORDER BY number")]
 
 
+def credits_of(journal: apsw.Connection) -> list[Credit]:
+    """Every credit of a journal, oldest first."""
+    return [_CREDIT.decode(content) for (content,) in journal.execute("SELECT content FROM credit ORDER BY number")]
+
+
 def compare(files: Files, his: His) -> list[str]:
     """Every broken invariant, in words. Empty where the promise was kept."""
     journal: Rows = {row.transaction_id: row for file in files.journals.values() for row in rows_of(file)}
-    ledgers = (files.gateway, files.city)
+    given_back: Credits = {row.transaction_id: row for file in files.journals.values() for row in credits_of(file)}
+    ledgers = (files.gateway, *files.cities)
     findings = [finding for ledger in ledgers for finding in report.audit(ledger)]
     if not files.forgot:
         findings += clearing_book.audit(files.gateway)
     broken = [f"{finding.invariant} {finding.detail} ({finding.subject})" for finding in findings]
     state, net = _ledger(ledgers)
-    broken += _journal_and_ledger(journal, state, net)
+    broken += _journal_and_ledger(journal, given_back, state, net)
+    broken += _credits(given_back, state, net)
     routes = dict(files.gateway.execute("SELECT transaction_id, state FROM route"))
     broken += _routes(journal, routes, forgot=files.forgot)
+    routed = dict(files.gateway.execute("SELECT transaction_id, state FROM credit_route"))
+    broken += _credit_routes(given_back, routed, forgot=files.forgot)
     for terminal_id, file in files.journals.items():
         broken += _head(terminal_id, file, files.gateway)
     broken += _orders(journal)
     for request in his.requests:
-        broken += _told(request, journal)
+        broken += _credit_told(request, given_back) if request.gives_back else _told(request, journal)
     return broken
 
 
@@ -60,27 +73,52 @@ def _ledger(ledgers: tuple[apsw.Connection, ...]) -> tuple[dict[str, str], Count
     state: dict[str, str] = {}
     net: Counter[str] = Counter()
     for ledger in ledgers:
-        state |= dict(ledger.execute("SELECT transaction_id, state FROM txn"))
+        state |= dict(
+            ledger.execute("SELECT transaction_id, state FROM txn UNION ALL SELECT transaction_id, state FROM credit")
+        )
         sql = "SELECT transaction_id, amount_fen FROM posting WHERE kind <> 'OPENING' AND account LIKE 'personal:%'"
         for transaction_id, amount_fen in ledger.execute(sql):
             net[transaction_id] += amount_fen
     return state, net
 
 
-def _journal_and_ledger(journal: Rows, state: dict[str, str], net: Counter[str]) -> list[str]:
-    broken = [f"R3 {txid}: in a ledger, in no journal" for txid in state if txid not in journal]
+def _journal_and_ledger(journal: Rows, given_back: Credits, state: dict[str, str], net: Counter[str]) -> list[str]:
+    broken = [
+        f"R3 {txid}: in a ledger, in no journal" for txid in state if txid not in journal and txid not in given_back
+    ]
     for txid, row in journal.items():
         in_ledger = state.get(txid, "NONE")
         if row.state is State.APPROVED:
             if net[txid] != -row.amount_fen:
                 broken.append(f"I3 {txid}: APPROVED, net {net[txid]} of {-row.amount_fen}, ledger {in_ledger}")
-            elif in_ledger != "CONFIRMED" or not row.confirm_acknowledged:
+            elif in_ledger not in ("CONFIRMED", "CANCELLED") or not row.confirm_acknowledged:
                 broken.append(f"I6 {txid}: APPROVED, but the ledger says {in_ledger}")
         elif row.state in _UNMOVED:
             if net[txid]:
                 broken.append(f"I4 {txid}: {row.state.value}, net {net[txid]}, ledger {in_ledger}")
         else:
             broken.append(f"I6 {txid}: still {row.state.value}, net {net[txid]}, ledger {in_ledger}")
+    return broken
+
+
+def _credits(given_back: Credits, state: dict[str, str], net: Counter[str]) -> list[str]:
+    broken = []
+    for txid, row in given_back.items():
+        in_ledger, due_fen = state.get(txid, "NONE"), row.amount_fen if row.state is CreditState.APPROVED else 0
+        if row.state not in DECIDED:
+            broken.append(f"I6 {txid}: credit still {row.state.value}, ledger {in_ledger}")
+        elif net[txid] != due_fen:
+            broken.append(f"I3/I4 {txid}: credit {row.state.value}, net {net[txid]}, ledger {in_ledger}")
+    return broken
+
+
+def _credit_routes(given_back: Credits, routes: dict[str, str], *, forgot: bool) -> list[str]:
+    broken = []
+    for txid, row in given_back.items():
+        state = routes.get(txid, "NONE")
+        approved, credited = row.state is CreditState.APPROVED, state == "CREDITED"
+        if state == "FWD" or (not forgot and approved is not credited):
+            broken.append(f"I6 {txid}: credit {row.state.value} at the terminal, {state} at the gateway")
     return broken
 
 
@@ -111,6 +149,21 @@ def _head(terminal_id: str, journal: apsw.Connection, gateway: apsw.Connection) 
 def _orders(journal: Rows) -> list[str]:
     paid = Counter(row.order_no for row in journal.values() if row.state is State.APPROVED)
     return [f"I2 {order_no}: paid {count} times" for order_no, count in paid.items() if count > 1]
+
+
+def _credit_told(request: Request, given_back: Credits) -> list[str]:
+    broken = list(request.broken)
+    rows = [row for row in given_back.values() if row.request_id == request.request_id]
+    if len(rows) > 1:
+        broken.append(f"I2 {request.request_id}: {len(rows)} credits")
+    told = credit_verdict(rows[0].state).told if rows else None
+    if request.final is not None and told is not request.final:
+        broken.append(f"I3/I4 {request.request_id}: told {request.final.value}, the journal says {told}")
+    if request.transaction_id and (not rows or rows[0].transaction_id != request.transaction_id):
+        broken.append(f"I5 {request.request_id}: told of a credit that the journal does not have")
+    if told is Told.APPROVED and request.refused >= request.debits:
+        broken.append(f"I4 {request.request_id}: every call was told REFUSED, and it is credited")
+    return broken
 
 
 def _told(request: Request, journal: Rows) -> list[str]:

@@ -19,6 +19,7 @@ import apsw
 from yikatong.runtime.store import Job, StoreFailed, carry_out, open_file
 from yikatong.simulation.chance import Chance
 from yikatong.simulation.loop import Life
+from yikatong.simulation.points import commit_point
 
 T = TypeVar("T")
 
@@ -79,18 +80,20 @@ class SimulatedStore:
     def _work(self) -> None:
         chance, loop = self._chance, asyncio.get_running_loop()
         batch, self._queue = self._queue, []
-        what = ", ".join([_name(job) for _, job in batch])
-        if self._dies("before", what):
+        what = [commit_point(job) for _, job in batch]
+        if self._strikes(chance.rates.crash_at_commit, "dies before", what):
+            self.life.kill()
             return
-        fails = chance.hits(chance.rates.commit_fails, f"{self.life.kind} fails to commit {what}")
+        fails = self._strikes(chance.rates.commit_fails, "fails to commit", what)
         if not fails or chance.dice.random() < 0.5:
             outcomes = carry_out(self.connection, [job for _, job in batch])
-            chance.note(loop.time(), f"{self.life.name} commits {what}")
+            chance.note(loop.time(), f"{self.life.name} commits {', '.join(what)}")
             self._committed(self.connection)
         if fails:
             self._fail([slip for slip, _ in [*batch, *self._queue]])
             return
-        if self._dies("after", what):
+        if self._strikes(chance.rates.crash_at_commit, "dies after", what):
+            self.life.kill()
             return
         for (slip, _), outcome in zip(batch, outcomes, strict=True):
             if outcome.refusal is None:
@@ -109,17 +112,5 @@ class SimulatedStore:
             slip.set_exception(StoreFailed("a commit failed; whether it is on the disk is unknown"))
         self._failed()
 
-    def _dies(self, when: str, what: str) -> bool:
-        if self._chance.hits(self._chance.rates.crash_at_commit, f"{self.life.kind} dies {when} {what}"):
-            self.life.kill()
-            return True
-        return False
-
-
-def _name(job: Job[Any]) -> str:
-    """What a job is for: the method that made it and, for a record of the journal, the state that it writes."""
-    made = job.__qualname__.split(".<locals>")[0]
-    if made == "Journal.record" and job.__closure__ is not None:
-        row = job.__closure__[job.__code__.co_freevars.index("row")].cell_contents
-        return f"{made} {row.state.value}"
-    return made
+    def _strikes(self, rate: float, how: str, what: list[str]) -> bool:
+        return self._chance.hits(rate, *[f"{self.life.kind} {how} {commit}" for commit in what])

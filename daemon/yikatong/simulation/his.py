@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import grpc
 
@@ -17,7 +17,7 @@ from yikatong.api.money.v1 import money_pb2
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1 import terminal_pb2_grpc
 from yikatong.core.orders import Payer
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.reasons import Moved, Reason, Retry, YikatongError
 from yikatong.core.terminal_table import Told
 from yikatong.runtime import edge
 from yikatong.simulation.chance import Chance
@@ -26,6 +26,8 @@ from yikatong.simulation.machines import TerminalMachine
 from yikatong.simulation.network import Channel, Line
 
 _FINAL = frozenset({Told.APPROVED, Told.DECLINED, Told.REVERSED})
+_NOTHING_HEARD = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
+"""What grpc itself says of a connection."""
 _OTHERS = frozenset({Reason.ORDER_IN_PROGRESS, Reason.ORDER_ALREADY_PAID})
 
 
@@ -50,11 +52,24 @@ class Request:
     refused: int = 0
     booked: bool = False
     """The HIS has booked it, and has begun to say so."""
+    gives_back: Request | None = None
+    """Of a credit: the debit that it cancels, or refunds `amount_fen` of."""
+    amount_fen: int = 0
     final: Told | None = None
     final_at_s: float = 0.0
     doomed_at_s: float | None = None
     transaction_id: str = ""
     broken: list[str] = field(default_factory=list)
+
+    @property
+    def due_fen(self) -> int:
+        """What an approval moves on the personal account."""
+        return -self.bill.amount_fen if self.gives_back is None else self.amount_fen
+
+    @property
+    def within_ms(self) -> int:
+        """A credit needs no confirmation."""
+        return self.bill.confirm_within_ms if self.gives_back is None else 0
 
     def hear(self, answer: Answer, *, asked_s: float, now_s: float) -> None:
         """Compares an answer with all before it (I5). One that was asked for earlier may arrive later."""
@@ -162,6 +177,8 @@ class His:
             if answer is not None and answer.told is Told.APPROVED:
                 if answer.held:
                     await self._book(request)
+                if chance.hits(chance.rates.gives_back, "bill taken back"):
+                    await self._give_back(request)
                 return
             refused = answer is not None and answer.told is Told.REFUSED
             if not refused and dice.random() < 0.3:
@@ -182,6 +199,46 @@ class His:
         )
         bill.requests.append(request)
         return request
+
+    async def _give_back(self, debit: Request) -> None:
+        """The patient brings it back: all of it, or a part, perhaps another; two cashiers may do so at once."""
+        chance, dice = self._chance, self._chance.dice
+        await asyncio.sleep(dice.uniform(0.1, 30.0))
+        for _ in range(dice.choice([1, 1, 2, 3])):
+            whole = chance.hits(0.5, "cancellation")
+            part_fen = dice.randint(1, debit.bill.amount_fen)
+            credit = Request(
+                f"{debit.request_id}-credit-{len(debit.bill.requests) + 1}",
+                debit.bill,
+                debit.till,
+                gives_back=debit,
+                amount_fen=debit.bill.amount_fen if whole else part_fen,
+            )
+            debit.bill.requests.append(credit)
+            if chance.hits(chance.rates.double_clicks, "taken back at two tills at once"):
+                self._clicks.add(asyncio.create_task(self._credit(credit, whole=whole)))
+            if chance.hits(chance.rates.repeats / 2, "same credit twice at once"):
+                self._clicks.add(asyncio.create_task(self._credit(credit, whole=whole)))
+            else:
+                for _ in range(4):
+                    answer = await self._credit(credit, whole=whole)
+                    if (answer is not None and answer.told in _FINAL) or not chance.faults:
+                        break
+                    await asyncio.sleep(dice.uniform(0.1, 20.0))
+
+    async def _credit(self, credit: Request, *, whole: bool) -> Answer | None:
+        """None where nothing was heard."""
+        assert credit.gives_back is not None, "a credit has its debit"
+        credit.debits += 1
+        stub, debit = credit.till.stub, credit.gives_back.transaction_id
+        timeout_s = self._chance.dice.choice([None, 4.0, 10.0, 25.0, 60.0])
+        if whole:
+            cancelled = api.CancelTransactionRequest(transaction_id=debit, request_id=credit.request_id)
+            return await self._ask(credit, stub.CancelTransaction(cancelled, timeout=timeout_s))
+        refunded = api.RefundTransactionRequest(
+            transaction_id=debit, request_id=credit.request_id, amount_fen=credit.amount_fen
+        )
+        return await self._ask(credit, stub.RefundTransaction(refunded, timeout=timeout_s))
 
     async def _click(self, bill: Bill) -> Answer | None:
         """The same bill under another request id, while the first is under way; at another till perhaps."""
@@ -232,10 +289,19 @@ class His:
     async def _ask(self, request: Request, call: Any) -> Answer | None:
         asked_s = self._loop.time()
         try:
-            answer = _answer(request, (await call).transaction)
+            told = (await call).transaction
+            if request.gives_back is not None and told.kind == api.TRANSACTION_KIND_DEBIT:
+                request = request.gives_back  # it was not final, and is simply reversed
+            answer = _answer(request, told)
         except grpc.aio.AioRpcError as failure:
             error = edge.error_of(failure)
-            if error is None or error.reason in _OTHERS:
+            if error is None:
+                if failure.code() not in _NOTHING_HEARD:
+                    request.broken.append(f"I5 {request.request_id}: told {failure.code().name}, which says nothing")
+                return None
+            if {"outcome", "retry"} - error.facts.keys():
+                request.broken.append(f"I5 {request.request_id}: {error.reason.value} without outcome and retry")
+            if error.reason in _OTHERS:
                 return None
             if error.reason is Reason.TRANSACTION_NOT_FOUND:
                 request.forgotten(asked_s=asked_s)
@@ -248,17 +314,32 @@ class His:
         self._chance.points[f"told {answer.told.value}{' to be confirmed' if answer.held else ''}"] += 1
         request.hear(answer, asked_s=asked_s, now_s=self._loop.time())
         if answer.told in _FINAL and not answer.held:
-            due_fen = -request.bill.amount_fen if answer.told is Told.APPROVED else 0
+            due_fen = request.due_fen if answer.told is Told.APPROVED else 0
             if (moved_fen := self._moved_fen(request.transaction_id)) != due_fen:
                 request.broken.append(f"I3/I4 {request.request_id}: told {answer.told.value}, moved {moved_fen} fen")
         return answer
 
 
+_MEANINGS: Final = {
+    Told.APPROVED: (Moved.MOVED, {Retry.NEVER}),
+    Told.DECLINED: (Moved.NOT_MOVED, {Retry.NEW_REQUEST, Retry.NEVER}),  # never: another transaction has the order
+    Told.REVERSED: (Moved.NOT_MOVED, {Retry.NEW_REQUEST}),
+    Told.REFUSED: (Moved.NOT_MOVED, {Retry.NEW_REQUEST, Retry.SAME_REQUEST, Retry.NEVER}),
+    Told.PENDING: (Moved.PENDING, {Retry.NEVER, Retry.SAME_REQUEST}),
+}
+"""What each word says of the money, and whether the caller may try again (design, "What the caller hears")."""
+
+
 def _answer(request: Request, told: api.Transaction) -> Answer:
     word = Told(api.TransactionState.Name(told.state).removeprefix("TRANSACTION_STATE_"))
+    outcome = Moved(api.Outcome.Name(told.outcome).removeprefix("OUTCOME_"))
+    retry = Retry(api.Retry.Name(told.retry).removeprefix("RETRY_"))
+    moved, retries = _MEANINGS[word]
+    if outcome is not moved or retry not in retries:
+        request.broken.append(f"I5 {request.request_id}: told {word.value} with {outcome.value} and {retry.value}")
     return Answer(
         word,
-        held=word is Told.APPROVED and request.bill.confirm_within_ms > 0 and not told.confirmed,
+        held=word is Told.APPROVED and request.within_ms > 0 and not told.confirmed,
         doomed=word is Told.PENDING and told.resolves_to == api.TRANSACTION_STATE_REVERSED,
         transaction_id=told.transaction_id,
     )

@@ -134,6 +134,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._made.append(task)
         return task
 
+    def run_in_executor(  # type: ignore[override]  # typeshed wants the variadic form
+        self, executor: object, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """What would run beside the loop runs at once: there are no threads here."""
+        future = self.create_future()
+        future.set_result(func(*args))
+        return future
+
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if not of_a_store(error):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from yikatong.gateway import rpc as gateway_rpc
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.directory import SampleDirectory
 from yikatong.gateway.partition import Partition
+from yikatong.gateway.reconciliation import Cities
 from yikatong.gateway.registry import Agreement, HomeCity, Member, Registry
 from yikatong.gateway.router import WAITS
 from yikatong.gateway.routing import Rules
@@ -52,8 +53,8 @@ from yikatong.terminal.terminal import Terminal
 
 HERE: Final = City(Region("370100"), "济南", "Jinan")
 """The treatment city: its ledger lies in the gateway's own database."""
-FAR: Final = City(Region("371000"), "威海", "Weihai")
-"""A home city with a ledger and a process of its own."""
+FAR: Final = (City(Region("371000"), "威海", "Weihai"), City(Region("370200"), "青岛", "Qingdao"))
+"""Home cities with a ledger and a process of their own."""
 PHARMACY: Final = Institution("P37010000001")
 CITY_ID: Final = 0x594B4359
 DEBIT_MAX: Final = Fen(50_000)
@@ -158,29 +159,32 @@ class Machine:
 
     def close(self) -> None:
         if self._file is not None:
+            self._file.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # nobody will read it
             self._file.close()
 
     def committed(self, connection: apsw.Connection) -> None:
         """A look at the file after each commit."""
 
-    def audit(self, connection: apsw.Connection) -> None:
-        """I1, I2 and I7, while it runs: after every eighth commit."""
+    def audit(self, connection: apsw.Connection) -> bool:
+        """I1, I2 and I7, while it runs: after every eighth commit. Whether this was one."""
         self._commits += 1
-        if self._commits % 8 == 0:
-            for finding in report.audit(connection):
-                self.world.broken.append(f"{finding.invariant} {self.name}: {finding.detail} ({finding.subject})")
+        if self._commits % 8:
+            return False
+        for finding in report.audit(connection):
+            self.world.broken.append(f"{finding.invariant} {self.name}: {finding.detail} ({finding.subject})")
+        return True
 
 
 class CityMachine(Machine):
-    """The far city's core."""
+    """A far city's core."""
 
-    def __init__(self, name: str, world: World, line: Line) -> None:
+    def __init__(self, name: str, world: World, city: City, line: Line) -> None:
         super().__init__(name, world)
-        self._line = line
+        self.city, self._line = city, line
 
     async def boot(self, life: Life) -> None:
         key = keyfile.load_or_create(self.path.with_suffix(".key"))
-        book = Book({FAR.region: FAR}, keyfile.PersonKey(key))
+        book = Book({self.city.region: self.city}, keyfile.PersonKey(key))
         store = self.open_store(life, self.path, application_id=CITY_ID, version=1, schema=entries.SCHEMA)
         today = accounting_date(self.clock.now())
         await store.commit(lambda c: seed.open_accounts(c, book, self.world.accounts, date=today))
@@ -200,29 +204,41 @@ class CityMachine(Machine):
 
 
 class GatewayMachine(Machine):
-    """The gateway; `lines` are those on which terminals come, `to_city` leads to the far city."""
+    """The gateway; `lines` are those on which terminals come, `to_cities` lead to the far cities."""
 
-    def __init__(self, name: str, world: World, lines: Mapping[TerminalId, Line], to_city: Line) -> None:
+    def __init__(
+        self,
+        name: str,
+        world: World,
+        lines: Mapping[TerminalId, Line],
+        to_cities: Mapping[Region, Line],
+        posted: Callable[[str], bool],
+    ) -> None:
+        """`posted`: whether any ledger has ever posted the debit of that id."""
         super().__init__(name, world)
-        self._lines, self._to_city = lines, to_city
+        self._posted = posted
+        self._lines, self._to_cities = lines, to_cities
         self.forgot = False
-        self._home = HomeCity(FAR, "OPEN", "", "9", "far", "")
+        self.cities: Cities | None = None
         self._registry = Registry(
-            [HomeCity(HERE, "OPEN", "", "9", "", ""), self._home],
+            [HomeCity(HERE, "OPEN", "", "9", "", ""), *(HomeCity(city, "OPEN", "", "9", "far", "") for city in FAR)],
             [Member(PHARMACY, "测试药店", HERE.region, Agreement.ACTIVE)],
             dict.fromkeys(lines, PHARMACY),
         )
 
-    def close_city(self, *, closed: bool) -> None:
-        """The far city takes no new debits, by the registry."""
-        state = "CLOSED_FOR_MAINTENANCE" if closed else "OPEN"
-        self._registry.cities[FAR.region] = HomeCity(FAR, state, "", "9", "far", "")
+    def close_city(self, city: City, *, closed: bool) -> None:
+        """A city takes no new debits, by the registry; everything else for it waits at the gateway."""
+        home = self._registry.cities[city.region]
+        self._registry.cities[city.region] = replace(home, state="CLOSED_FOR_MAINTENANCE" if closed else "OPEN")
 
     async def boot(self, life: Life) -> None:
+        clients = {
+            region: CityClient(_channel(line), call_s=WAITS.patience.call_s) for region, line in self._to_cities.items()
+        }
         partition = await Partition.open(
             self.path,
             embedded={HERE.region: HERE},
-            links={FAR.region: CityClient(_channel(self._to_city), call_s=WAITS.patience.call_s)},
+            links=clients,
             registry=self._registry,
             directory=SampleDirectory(
                 seed.SeedPerson(account.social_security_number, account.home_region) for account in self.world.accounts
@@ -239,6 +255,7 @@ class GatewayMachine(Machine):
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
         for line in self._lines.values():
             line.listen(server)
+        self.cities = Cities(partition.router, self._registry, clients, self.clock)
 
     def after_death(self) -> None:
         """Route rows may be lost, but for promises and refusals of the gateway's own; guards and ledgers never are."""
@@ -250,12 +267,20 @@ class GatewayMachine(Machine):
                 DELETE FROM claim WHERE transaction_id IN
                     (SELECT transaction_id FROM route WHERE state NOT IN ('REV', 'REJECTED'));
                 DELETE FROM route WHERE state NOT IN ('REV', 'REJECTED');
+                DELETE FROM claim WHERE transaction_id IN
+                    (SELECT transaction_id FROM credit_route WHERE state <> 'FWD');
+                DELETE FROM credit_route WHERE state <> 'FWD';
                 CREATE TRIGGER claim_is_never_deleted BEFORE DELETE ON claim
                     BEGIN SELECT RAISE(ABORT, 'claims are only added'); END; COMMIT"""
         )
 
     def committed(self, connection: apsw.Connection) -> None:
-        self.audit(connection)
+        if self.audit(connection):
+            for (txid,) in connection.execute(
+                "SELECT transaction_id FROM route WHERE state IN ('POSTED', 'CONFIRMED')"
+            ):
+                if not self._posted(txid):
+                    self.world.broken.append(f"I3 {txid}: posted, says the gateway, and no ledger does")
 
 
 class CardDesk:
@@ -293,6 +318,8 @@ class TerminalMachine(Machine):
         self.desk = CardDesk(world.chance)
         self.journal: Journal | None = None
         self.runner: Runner | None = None
+        self.credits: Credits | None = None
+        self.reconciling: Reconciliation | None = None
         self._ids = 0
 
     async def boot(self, life: Life) -> None:
@@ -316,7 +343,7 @@ class TerminalMachine(Machine):
         )
         server = Server(life, Edge())
         terminal_rpc.add_to(cast("grpc.aio.Server", server), terminal)
-        self.journal, self.runner = journal, runner
+        self.journal, self.runner, self.credits, self.reconciling = journal, runner, credited, reconciling
         self._his.listen(server)
         await terminal.keep_signed_in()
         self.world.broken.append(f"{self.name} was taken for a clone")

@@ -17,6 +17,7 @@ import grpc
 from yikatong.runtime.edge import Edge
 from yikatong.simulation.chance import Chance
 from yikatong.simulation.loop import Life, VirtualLoop, outside, running_process
+from yikatong.simulation.points import message_point
 
 _NEAR_S: Final = (0.003, 0.06)
 _SLOW_S: Final = (0.3, 25.0)
@@ -113,11 +114,11 @@ class _Call:
 
 
 class Line:
-    """From one machine to another. `honest`: a local socket, which loses nothing."""
+    """From one machine to another. `way` names its fault points; without, it is a local socket, and loses nothing."""
 
-    def __init__(self, name: str, peer: str, loop: VirtualLoop, chance: Chance, *, honest: bool = False) -> None:
+    def __init__(self, name: str, peer: str, loop: VirtualLoop, chance: Chance, *, way: str = "") -> None:
         """`peer`: the common name in the caller's certificate."""
-        self.name, self._peer, self._loop, self._chance, self._honest = name, peer, loop, chance, honest
+        self.name, self._peer, self._loop, self._chance, self._way = name, peer, loop, chance, way
         self.server: Server | None = None
         self._cut = False
         self._calls: dict[_Call, None] = {}
@@ -135,8 +136,8 @@ class Line:
         self.server = None
         self._changed()
         for call in list(self._calls):
-            if call.handlers and not self._hits(call, self._chance.rates.silent_loss, "a server's death is not heard"):
-                self._later(self._settle, call, _BROKEN)
+            if call.handlers and not self._hits(call, self._chance.rates.silent_loss, "does not hear of a death"):
+                self._soon(self._settle, call, _BROKEN)
 
     def cut(self, *, cut: bool) -> None:
         """A partition begins or ends."""
@@ -181,32 +182,39 @@ class Line:
 
     # --- under way ------------------------------------------------------------------------------------------------
 
-    def _hits(self, call: _Call, rate: float, point: str) -> bool:
-        return not self._honest and self._chance.hits(rate * call.misfortune, point)
+    def _hits(self, call: _Call, rate: float, misfortune: str) -> bool:
+        return bool(self._way) and self._chance.hits(
+            rate * call.misfortune, message_point(self._way, call.name, misfortune)
+        )
 
-    def _later(self, step: Callable[..., None], call: _Call, *arguments: Any) -> None:
-        delay_s = self._chance.dice.uniform(*_NEAR_S)
-        if not self._honest:
-            rates = self._chance.rates
-            if self._hits(call, rates.very_late, "very late"):
-                delay_s = self._chance.dice.uniform(*_VERY_LATE_S)
-            elif self._hits(call, rates.slow, "slow"):
-                delay_s = self._chance.dice.uniform(*_SLOW_S)
+    def _travel(self, what: str, step: Callable[..., None], call: _Call, *arguments: Any) -> None:
+        """Message or answer (`what`: "answer ") is under way."""
+        dice, rates = self._chance.dice, self._chance.rates
+        if self._hits(call, rates.very_late, f"{what}very late"):
+            delay_s = dice.uniform(*_VERY_LATE_S)
+        elif self._hits(call, rates.slow, f"{what}slow"):
+            delay_s = dice.uniform(*_SLOW_S)
+        else:
+            delay_s = dice.uniform(*_NEAR_S)
         self._loop.call_later(delay_s, step, call, *arguments)
+
+    def _soon(self, step: Callable[..., None], call: _Call, *arguments: Any) -> None:
+        """What the near end learns of the connection."""
+        self._loop.call_later(self._chance.dice.uniform(*_NEAR_S), step, call, *arguments)
 
     def _send(self, call: _Call) -> None:
         rates = self._chance.rates
         self._note("calls", call)
-        if self._hits(call, rates.duplicated, f"{call.name} duplicated"):
-            self._later(self._arrive, call)
-        if self._hits(call, rates.lost, f"{call.name} lost"):
+        if self._hits(call, rates.duplicated, "duplicated"):
+            self._travel("", self._arrive, call)
+        if self._hits(call, rates.lost, "lost"):
             self._lose(call)
         else:
-            self._later(self._arrive, call)
+            self._travel("", self._arrive, call)
 
     def _lose(self, call: _Call) -> None:
-        if not self._hits(call, self._chance.rates.silent_loss, "lost in silence"):
-            self._later(self._settle, call, _BROKEN)
+        if not self._hits(call, self._chance.rates.silent_loss, "is lost in silence"):
+            self._soon(self._settle, call, _BROKEN)
 
     def _arrive(self, call: _Call) -> None:
         server = self.server
@@ -228,10 +236,10 @@ class Line:
         else:
             reply = handling.result()
         self._note(f"answers {reply.code.name} to", call)
-        if self._hits(call, self._chance.rates.answer_lost, f"answer to {call.name} lost"):
+        if self._hits(call, self._chance.rates.answer_lost, "answer lost"):
             self._lose(call)
         else:
-            self._later(self._return, call, reply)
+            self._travel("answer ", self._return, call, reply)
 
     def _return(self, call: _Call, reply: Reply) -> None:
         if self._cut:
@@ -250,8 +258,8 @@ class Line:
         self._calls.pop(call, None)
         if not call.answer.done():
             call.answer.cancel()
-        if not self._hits(call, self._chance.rates.silent_loss, "a caller's leaving is not noticed"):
-            self._later(_cancel, call)
+        if not self._hits(call, self._chance.rates.silent_loss, "is not heard to be given up"):
+            self._soon(_cancel, call)
 
     def _note(self, what: str, call: _Call) -> None:
         self._chance.note(self._loop.time(), f"{self.name} {what} {call.name} {len(call.payload)}")
