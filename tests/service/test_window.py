@@ -59,7 +59,18 @@ async def test_a_debit_that_waits_for_the_card_is_pending_and_not_unknown(provin
         await watching.wait_for_connection()
         request = debit()
         call = his.Debit(request)
-        await stage(watching, api.STAGE_WAITING_FOR_CARD)
+        waiting = await stage(watching, api.STAGE_WAITING_FOR_CARD)
+        assert (waiting.waiting_for, waiting.order_no) == (api.PARTY_CARD_HOLDER, request.order_no)
+        assert waiting.sentence.startswith("Waiting for the cardholder to insert the card for ")
+        assert "how long is usual is not known yet" in waiting.sentence
+        assert not waiting.HasField("usual_ms")
+        late = his.WatchTerminal(api.WatchTerminalRequest())
+        present = await stage(late, api.STAGE_WAITING_FOR_CARD)
+        assert (present.transaction_id, present.since) == (waiting.transaction_id, waiting.since)
+        assert present.sentence.startswith("正在等待持卡人插卡，已 ")
+        again = await stage(late, api.STAGE_WAITING_FOR_CARD)  # it lasts, so it is told again
+        assert again.elapsed_ms > present.elapsed_ms
+        late.cancel()
         by_request = (await his.GetTransaction(api.GetTransactionRequest(request_id=request.request_id))).transaction
         assert (by_request.state, by_request.outcome, by_request.retry, by_request.word) == (
             api.TRANSACTION_STATE_PENDING,

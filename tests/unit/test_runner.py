@@ -30,11 +30,12 @@ from yikatong.runtime.clock import SystemClock
 from yikatong.runtime.leg import Patience
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.desk import Desk
-from yikatong.terminal.events import Hub, Stage
+from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import Limits, ask_later
 from yikatong.terminal.runner import UNRESOLVED_MAX, Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.stages import Stage
 
 IDENTITY = CardIdentity(
     atr=bytes(17),

@@ -17,6 +17,7 @@ from yikatong.core.values import Fen, RequestId, TransactionId
 class Transaction:
     """One debit. Times are ISO 8601 in UTC; `_boot_ms` is CLOCK_BOOTTIME under `boot_id`.
 
+    `answered_after_ms` is how long the far end took to decide, from the first sending; 0 where it did not.
     `sequence` is the terminal's gap-free count of debits, 0 until the journal gives it out with the first record.
     """
 
@@ -42,6 +43,8 @@ class Transaction:
     created_at: str = ""
     created_boot_ms: int = 0
     boot_id: str = ""
+    sent_boot_ms: int = 0
+    answered_after_ms: int = 0
     decided_at: str = ""
     confirm_by: str = ""
     confirm_by_boot_ms: int = 0
@@ -78,8 +81,10 @@ class Transaction:
                 return {"confirm_within_ms": field, "bill_digest": "bill"}.get(field, field)
         return ""
 
-    def moved(self, step: Step, *, at: str) -> Transaction:
-        """The row after `step`."""
+    def moved(self, step: Step, *, at: str, at_boot_ms: int) -> Transaction:
+        """The row after `step`, which happens at `at` (ISO 8601, UTC), at `at_boot_ms` by the boot clock."""
+        sent = self.state is State.PREPARED and step.next is State.SENT
+        answered = self.state is State.SENT and step.next in {State.HELD, State.APPROVED, State.DECLINED}
         final = step.next is not self.state and step.next not in {State.SENT, State.REVERSING, State.ACCEPTED}
         return replace(
             self,
@@ -88,6 +93,8 @@ class Transaction:
             cause=step.cause.name if step.cause else self.cause,
             confirmed=self.confirmed or step.confirm,
             decided_at=at if final else self.decided_at,
+            sent_boot_ms=at_boot_ms if sent else self.sent_boot_ms,
+            answered_after_ms=at_boot_ms - self.sent_boot_ms if answered else self.answered_after_ms,
         )
 
     def learned(self, posted: Posted) -> Transaction:

@@ -80,16 +80,24 @@ def city_backoff(attempt: int) -> float:
     return min(0.5 * 2.0 ** min(attempt - 1, 8), 20.0) * random.uniform(0.8, 1.2)  # noqa: S311 - spreads load, guards nothing
 
 
-async def ask(link: DebitLink, order: DebitOrder, patience: Patience, *, may_send: bool = True) -> DebitAnswer | None:
+async def ask(
+    link: DebitLink,
+    order: DebitOrder,
+    patience: Patience,
+    *,
+    may_send: bool = True,
+    unanswered: Callable[[int], None] = lambda attempts: None,
+) -> DebitAnswer | None:
     """Sends the debit, again where the link fails, and enquires where the far end is undecided.
 
-    Without `may_send` it only enquires: after a restart a debit is never sent again.
+    Without `may_send` it only enquires: after a restart a debit is never sent again. `unanswered` hears the number of
+    attempts after each fruitless one.
     Returns the first answer that decides something, or None when `patience.total_s` is over. NOT_FOUND and UNKNOWN
     decide nothing. Cancelling it leaves the outcome unknown.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + patience.total_s
-    attempt, enquire = 0, not may_send
+    attempt, asked, enquire = 0, 0, not may_send
     while (left := deadline - loop.time()) > 0:
         try:
             async with asyncio.timeout(min(patience.call_s, left)):
@@ -105,6 +113,8 @@ async def ask(link: DebitLink, order: DebitOrder, patience: Patience, *, may_sen
                 return answer
             # The far end knows it but not how it ended: ask. It does not know it: the debit was lost, send it again.
             pause, enquire = patience.enquire_s, not may_send or isinstance(answer, Undecided)
+        asked += 1
+        unanswered(asked)
         await asyncio.sleep(min(pause, max(deadline - loop.time(), 0)))
     return None
 

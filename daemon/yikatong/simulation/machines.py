@@ -43,12 +43,13 @@ from yikatong.terminal import rpc as terminal_rpc
 from yikatong.terminal.config import DaemonConfig, Gateway
 from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
-from yikatong.terminal.events import Hub, Stage
+from yikatong.terminal.events import Hub
 from yikatong.terminal.gateway_client import GatewayChannel, ReconciliationLink, money_link
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.stages import Stage
 from yikatong.terminal.terminal import Terminal
 
 HERE: Final = City(Region("370100"), "济南", "Jinan")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -37,7 +38,14 @@ class Calls:
         return await self._outcome(live, may_send=False)
 
     async def _outcome(self, live: Live, *, may_send: bool) -> Answered | TimeUp:
-        answer = await ask(self._link, order_of(live), self._limits.patience, may_send=may_send)
+        live.attempts = 0
+        answer = await ask(
+            self._link,
+            order_of(live),
+            self._limits.patience,
+            may_send=may_send,
+            unanswered=_counting(live),
+        )
         return TimeUp() if answer is None else Answered(answer, hold=live.row.confirm_within_ms > 0)
 
     async def enquiry(self, live: Live) -> Answered:
@@ -46,18 +54,14 @@ class Calls:
 
     async def reversal(self, live: Live) -> ReversalAnswered:
         """Repeats the reversal until it is answered, without limit."""
-
-        def unanswered(attempts: int) -> None:
-            live.attempts = attempts
-            _log.info("reversal unanswered", transaction_id=live.row.transaction_id, attempts=attempts)
-
+        live.attempts = 0
         order, cause = order_of(live), ReversalCause[live.row.cause or ReversalCause.RECOVERY.name]
 
         async def send() -> ReversalAnswer:
             return await self._link.reverse(order, cause)
 
         answer = await insist(
-            send, self._limits.backoff, call_s=_REVERSAL_CALL_S, unanswered=unanswered, nudge=live.nudge
+            send, self._limits.backoff, call_s=_REVERSAL_CALL_S, unanswered=_counting(live), nudge=live.nudge
         )
         return ReversalAnswered(answer)
 
@@ -89,6 +93,16 @@ class Calls:
                 break
             await asyncio.sleep(min(left_ms / 1000, self._limits.look_again_s))
         return ConfirmTimeUp()
+
+
+def _counting(live: Live) -> Callable[[int], None]:
+    """Notes how often the present question has gone unanswered."""
+
+    def note(attempts: int) -> None:
+        live.attempts = attempts
+        _log.info("unanswered", transaction_id=live.row.transaction_id, state=live.row.state.value, attempts=attempts)
+
+    return note
 
 
 def order_of(live: Live) -> DebitOrder:

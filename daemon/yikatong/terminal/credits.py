@@ -40,6 +40,7 @@ from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits, uuid7
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.stages import StageReached, stage_of
 
 _log = structlog.get_logger(__name__)
 
@@ -224,6 +225,7 @@ class Credits:
             raise self._journal_failed(live, error) from error
         self._live[row.transaction_id] = live
         self._hub.tell(row)
+        self._stage(row)
         self._work(live, self._push(live))
         return live
 
@@ -249,6 +251,7 @@ class Credits:
                 live.row = row
                 self._hub.tell(row)
             self._carry_out(live, decided)
+            self._stage(live.row)
             live.changed.set()
             live.changed = asyncio.Event()
 
@@ -275,6 +278,9 @@ class Credits:
         if live.row.state in DECIDED:
             self._live.pop(live.row.transaction_id, None)
             _canonical_line(live.row)
+
+    def _stage(self, row: Credit) -> None:
+        self._hub.tell(StageReached(row, stage_of(row), self._clock.now(), self._clock.boot_ms()))
 
     def _journal_failed(self, live: LiveCredit, error: StoreFailed) -> YikatongError:
         _log.error("the journal failed", transaction_id=live.row.transaction_id, exc_info=error)

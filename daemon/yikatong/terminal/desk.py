@@ -11,7 +11,7 @@ from yikatong.core.orders import Payer
 from yikatong.core.ports import CardDocument, CardReader, CardVisit, PinEntry
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime.clock import Clock
-from yikatong.terminal.events import Stage
+from yikatong.terminal.stages import Stage
 
 # Dates on a card are Chinese dates.
 _CHINA = timedelta(hours=8)

@@ -44,6 +44,7 @@ from yikatong.terminal.selftest import SelfTest
 from yikatong.terminal.selftest_path import Bench
 from yikatong.terminal.session import Session
 from yikatong.terminal.terminal import Terminal
+from yikatong.terminal.usual import SEEDED
 
 _log = structlog.get_logger(__name__)
 
@@ -127,6 +128,7 @@ async def _assemble(
             stack.push_async_callback(keypad.close)
         session = Session(config.terminal_id, version("yikatong"), gateway, journal, clock)
         hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
+        hub.usual.seed(reversed(await journal.newest(SEEDED, open_only=False)))
         timeout_ms = config.pin_keypad.timeout_ms if config.pin_keypad else 0
         desk = Desk(reader, SocialSecurityCard(), clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)

@@ -12,7 +12,6 @@ import msgspec
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1 import terminal_pb2_grpc
 from yikatong.core.bill import Bill, Fund, Item, Share
-from yikatong.core.card import ReaderState
 from yikatong.core.credit_receipt import credit_receipt
 from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import Reason, YikatongError
@@ -23,9 +22,8 @@ from yikatong.core.values import Fen, RequestId, TransactionId
 from yikatong.core.words import Word, word
 from yikatong.runtime import wire
 from yikatong.runtime.edge import Context, wants_english
-from yikatong.terminal import reconciliation_rpc
+from yikatong.terminal import reconciliation_rpc, watch_rpc
 from yikatong.terminal import transaction_rpc as messages
-from yikatong.terminal.events import Happening, Readiness, StageReached
 from yikatong.terminal.terminal import Terminal
 
 Row = TypeVar("Row", bound=Transaction | Credit)
@@ -58,29 +56,10 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
     async def WatchTerminal(
         self, request: api.WatchTerminalRequest, context: Context
     ) -> AsyncIterator[api.WatchTerminalResponse]:
-        english = wants_english(context)
         with self._terminal.hub.watching() as queue:
             await context.send_initial_metadata(())  # from here on the caller misses nothing
-            yield self._event(self._terminal.readiness(), english=english)
-            yield self._event(await self._terminal.desk.reader.state(), english=english)
-            while True:
-                yield self._event(await queue.get(), english=english)
-
-    def _event(self, happening: Happening, *, english: bool) -> api.WatchTerminalResponse:
-        event = api.WatchTerminalResponse()
-        event.at.FromDatetime(self._terminal.clock.now())
-        match happening:
-            case ReaderState():
-                event.card.CopyFrom(api.CardEvent(reader=happening.name, present=happening.card_present))
-            case StageReached():
-                event.stage.request_id = happening.request_id
-                event.stage.stage = api.Stage.Value(f"STAGE_{happening.stage.name}")
-                event.stage.prompt = happening.stage.value[1 if english else 0]
-            case Transaction() | Credit():
-                event.transaction.transaction.CopyFrom(messages.told(happening, english=english))
-            case Readiness():
-                event.health.CopyFrom(api.HealthEvent(ready=not happening.reason, reason=happening.reason))
-        return event
+            async for event in watch_rpc.events(self._terminal, queue, english=wants_english(context)):
+                yield event
 
     async def ReadCard(self, request: api.ReadCardRequest, context: Context) -> api.ReadCardResponse:
         if request.full and not self._terminal.his_may_read_identity:

@@ -47,10 +47,11 @@ from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.calls import Calls
 from yikatong.terminal.desk import Desk, payer_of
-from yikatong.terminal.events import Hub, Stage, StageReached
+from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, uuid7
 from yikatong.terminal.session import Session
+from yikatong.terminal.stages import Stage, StageReached, stage_of
 
 _log = structlog.get_logger(__name__)
 
@@ -197,7 +198,7 @@ class Runner:
         ]
 
     def attempts(self, transaction_id: TransactionId) -> int:
-        """How often the reversal of an open row has gone unanswered since this process started."""
+        """How often what an open row asks now, a debit or its reversal, has gone unanswered."""
         live = self._live.get(transaction_id)
         return 0 if live is None else live.attempts
 
@@ -348,7 +349,7 @@ class Runner:
 
     def _after(self, before: Transaction, decided: Step, event: Event) -> Transaction:
         """The row that `decided` makes of `before`, with what the event says."""
-        row = before.moved(decided, at=self._clock.now().isoformat())
+        row = before.moved(decided, at=self._clock.now().isoformat(), at_boot_ms=self._clock.boot_ms())
         match event:
             case Answered(answer=Posted() as posted):
                 row = row.learned(posted)
@@ -371,12 +372,10 @@ class Runner:
         for effect in decided.effects:
             match effect:
                 case Effect.SEND_DEBIT:
-                    self._stage(live, Stage.ASKING_CITY)
                     self._spawn(live, "ask", self._calls.outcome)
                 case Effect.ENQUIRE:
                     self._spawn(live, "ask", self._calls.outcome_without_sending)
                 case Effect.SEND_REVERSAL:
-                    self._stage(live, Stage.REVERSING)
                     self._drop(live, "ask", "hold", "later")
                     self._spawn(live, "reverse", self._calls.reversal)
                 case Effect.SEND_CONFIRM:
@@ -402,8 +401,9 @@ class Runner:
         if row is not before:
             self._hub.tell(row)
             if row.state in FINAL and before.state not in FINAL:
-                self._stage(live, Stage.DONE)
                 asyncio.get_running_loop().call_soon(_canonical_line, row, self._clock)
+        if row.state is not before.state or row.state not in FINAL:  # a restart finds a state that nobody was told of
+            self._stage(live, stage_of(row))
         if row.state is State.ABORTED:
             self._drop(live, "prepare")
         confirming = row.state is State.APPROVED and not row.confirm_acknowledged
@@ -438,7 +438,7 @@ class Runner:
         )
         if not sent:
             decided = step(State.PREPARED, CommitFailed())
-            live.row = live.row.moved(decided, at=self._clock.now().isoformat())
+            live.row = live.row.moved(decided, at=self._clock.now().isoformat(), at_boot_ms=self._clock.boot_ms())
         self._wake(live)
         self._leave(Reason.JOURNAL_UNAVAILABLE)
 
@@ -496,7 +496,7 @@ class Runner:
         return self._live.get(transaction_id) or Live(row, Bill(), order=self.order_of(row))
 
     def _stage(self, live: Live, stage: Stage) -> None:
-        self._hub.tell(StageReached(live.row.request_id, stage))
+        self._hub.tell(StageReached(live.row, stage, self._clock.now(), self._clock.boot_ms()))
 
     def _spawn(self, live: Live, name: str, work: Callable[[Live], Awaitable[Event]]) -> None:
         """Starts a task of the row, whose event then happens. One that is already there is replaced."""

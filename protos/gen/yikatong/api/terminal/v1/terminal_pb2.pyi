@@ -164,9 +164,16 @@ class _StageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumType
     STAGE_ASKING_CITY: _Stage.ValueType  # 4
     STAGE_REVERSING: _Stage.ValueType  # 5
     STAGE_DONE: _Stage.ValueType  # 6
+    STAGE_WAITING_FOR_CONFIRMATION: _Stage.ValueType  # 7
+    """Debited; the HIS has promised to confirm it."""
+    STAGE_REVERSAL_PROMISED: _Stage.ValueType  # 8
+    """The gateway has taken the reversal durably; the home city is closed or away."""
+    STAGE_WAITING_FOR_OPERATOR: _Stage.ValueType  # 9
+    STAGE_GIVING_BACK: _Stage.ValueType  # 10
+    """A cancellation or refund is under way."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
-    """Which party we are waiting for."""
+    """What goes on with a transaction."""
 
 STAGE_UNSPECIFIED: Stage.ValueType  # 0
 STAGE_WAITING_FOR_CARD: Stage.ValueType  # 1
@@ -175,7 +182,48 @@ STAGE_WAITING_FOR_PIN: Stage.ValueType  # 3
 STAGE_ASKING_CITY: Stage.ValueType  # 4
 STAGE_REVERSING: Stage.ValueType  # 5
 STAGE_DONE: Stage.ValueType  # 6
+STAGE_WAITING_FOR_CONFIRMATION: Stage.ValueType  # 7
+"""Debited; the HIS has promised to confirm it."""
+STAGE_REVERSAL_PROMISED: Stage.ValueType  # 8
+"""The gateway has taken the reversal durably; the home city is closed or away."""
+STAGE_WAITING_FOR_OPERATOR: Stage.ValueType  # 9
+STAGE_GIVING_BACK: Stage.ValueType  # 10
+"""A cancellation or refund is under way."""
 Global___Stage: typing_extensions.TypeAlias = Stage
+
+class _Party:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _PartyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Party.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PARTY_UNSPECIFIED: _Party.ValueType  # 0
+    PARTY_CARD_HOLDER: _Party.ValueType  # 1
+    PARTY_CARD: _Party.ValueType  # 2
+    PARTY_KEYPAD: _Party.ValueType  # 3
+    """The cardholder's PIN at the keypad."""
+    PARTY_GATEWAY: _Party.ValueType  # 4
+    """The link to the gateway is down."""
+    PARTY_HOME_CITY: _Party.ValueType  # 5
+    PARTY_HIS: _Party.ValueType  # 6
+    """The confirmation of the HIS."""
+    PARTY_OPERATOR: _Party.ValueType  # 7
+
+class Party(_Party, metaclass=_PartyEnumTypeWrapper):
+    """Which party we are waiting for."""
+
+PARTY_UNSPECIFIED: Party.ValueType  # 0
+PARTY_CARD_HOLDER: Party.ValueType  # 1
+PARTY_CARD: Party.ValueType  # 2
+PARTY_KEYPAD: Party.ValueType  # 3
+"""The cardholder's PIN at the keypad."""
+PARTY_GATEWAY: Party.ValueType  # 4
+"""The link to the gateway is down."""
+PARTY_HOME_CITY: Party.ValueType  # 5
+PARTY_HIS: Party.ValueType  # 6
+"""The confirmation of the HIS."""
+PARTY_OPERATOR: Party.ValueType  # 7
+Global___Party: typing_extensions.TypeAlias = Party
 
 class _Fund:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -508,23 +556,80 @@ Global___TransactionEvent: typing_extensions.TypeAlias = TransactionEvent
 
 @typing.final
 class StageEvent(google.protobuf.message.Message):
+    """Told when a stage begins, again and again while it lasts, and to a new watcher at once."""
+
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: builtins.int
     STAGE_FIELD_NUMBER: builtins.int
     PROMPT_FIELD_NUMBER: builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    ORDER_NO_FIELD_NUMBER: builtins.int
+    ORDER_PART_FIELD_NUMBER: builtins.int
+    WAITING_FOR_FIELD_NUMBER: builtins.int
+    PARTY_NAME_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    ELAPSED_MS_FIELD_NUMBER: builtins.int
+    USUAL_MS_FIELD_NUMBER: builtins.int
+    USUAL_AT_MOST_MS_FIELD_NUMBER: builtins.int
+    USUAL_OF_FIELD_NUMBER: builtins.int
+    ATTEMPTS_FIELD_NUMBER: builtins.int
+    RESOLVES_TO_FIELD_NUMBER: builtins.int
+    SENTENCE_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     stage: Global___Stage.ValueType
     prompt: builtins.str
     """A prompt for the cashier's screen, in the caller's language."""
+    transaction_id: builtins.str
+    order_no: builtins.str
+    order_part: builtins.str
+    waiting_for: Global___Party.ValueType
+    """Unspecified where we wait for nobody any more."""
+    party_name: builtins.str
+    """The party in words, with the home city's name where it is known, in the caller's language."""
+    elapsed_ms: builtins.int
+    usual_ms: builtins.int
+    """What is usual at this terminal, and for this home city where enough is known of it: half of such stages are over
+    within this time. Absent: not known yet.
+    """
+    usual_at_most_ms: builtins.int
+    """95 of 100 are over within this time."""
+    usual_of: builtins.int
+    """From how many of them that was learned."""
+    attempts: builtins.int
+    """How often we have asked in this stage, where we repeat."""
+    resolves_to: Global___TransactionState.ValueType
+    """REVERSED: in the end nothing is taken."""
+    sentence: builtins.str
+    """All of it in one sentence, in the caller's language."""
+    @property
+    def since(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         request_id: builtins.str = ...,
         stage: Global___Stage.ValueType = ...,
         prompt: builtins.str = ...,
+        transaction_id: builtins.str = ...,
+        order_no: builtins.str = ...,
+        order_part: builtins.str = ...,
+        waiting_for: Global___Party.ValueType = ...,
+        party_name: builtins.str = ...,
+        since: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        elapsed_ms: builtins.int = ...,
+        usual_ms: builtins.int | None = ...,
+        usual_at_most_ms: builtins.int | None = ...,
+        usual_of: builtins.int = ...,
+        attempts: builtins.int = ...,
+        resolves_to: Global___TransactionState.ValueType = ...,
+        sentence: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["prompt", b"prompt", "request_id", b"request_id", "stage", b"stage"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_usual_at_most_ms", b"_usual_at_most_ms", "_usual_ms", b"_usual_ms", "since", b"since", "usual_at_most_ms", b"usual_at_most_ms", "usual_ms", b"usual_ms"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_usual_at_most_ms", b"_usual_at_most_ms", "_usual_ms", b"_usual_ms", "attempts", b"attempts", "elapsed_ms", b"elapsed_ms", "order_no", b"order_no", "order_part", b"order_part", "party_name", b"party_name", "prompt", b"prompt", "request_id", b"request_id", "resolves_to", b"resolves_to", "sentence", b"sentence", "since", b"since", "stage", b"stage", "transaction_id", b"transaction_id", "usual_at_most_ms", b"usual_at_most_ms", "usual_ms", b"usual_ms", "usual_of", b"usual_of", "waiting_for", b"waiting_for"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_usual_at_most_ms", b"_usual_at_most_ms"]) -> typing.Literal["usual_at_most_ms"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_usual_ms", b"_usual_ms"]) -> typing.Literal["usual_ms"] | None: ...
 
 Global___StageEvent: typing_extensions.TypeAlias = StageEvent
 

@@ -111,7 +111,7 @@ class TerminalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchTerminal(self, request, context):
-        """Card, prompt, transaction and health events, as they happen.
+        """Card, prompt, transaction and health events, as they happen. Begins with what is the case now.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

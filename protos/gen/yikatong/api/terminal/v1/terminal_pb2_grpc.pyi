@@ -330,7 +330,7 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
     """The terminal: identity, state, hotlines."""
 
     WatchTerminal: _TerminalServiceWatchTerminalType
-    """Card, prompt, transaction and health events, as they happen."""
+    """Card, prompt, transaction and health events, as they happen. Begins with what is the case now."""
 
     ReadCard: _TerminalServiceReadCardType
     """Reads the card at the reader."""
@@ -435,7 +435,7 @@ class TerminalServiceServicer(metaclass=abc.ABCMeta):
         request: yikatong.api.terminal.v1.terminal_pb2.WatchTerminalRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[yikatong.api.terminal.v1.terminal_pb2.WatchTerminalResponse], collections.abc.AsyncIterator[yikatong.api.terminal.v1.terminal_pb2.WatchTerminalResponse]]:
-        """Card, prompt, transaction and health events, as they happen."""
+        """Card, prompt, transaction and health events, as they happen. Begins with what is the case now."""
 
     @abc.abstractmethod
     def ReadCard(
