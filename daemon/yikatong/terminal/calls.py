@@ -12,8 +12,26 @@ from typing import Final
 
 import structlog
 
-from yikatong.core.orders import DebitOrder, ReversalAnswer, ReversalCause
-from yikatong.core.terminal_table import Answered, ConfirmAnswered, ConfirmTimeUp, ReversalAnswered, TimeUp
+from yikatong.core.orders import (
+    DebitOrder,
+    Denied,
+    Posted,
+    ReversalAnswer,
+    ReversalCause,
+    Reversed,
+    Tombstoned,
+    WasDeclined,
+)
+from yikatong.core.reasons import Reason
+from yikatong.core.terminal_table import (
+    Answered,
+    ConfirmAnswered,
+    ConfirmTimeUp,
+    OperatorDecided,
+    ReversalAnswered,
+    State,
+    TimeUp,
+)
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink, ask, insist
 from yikatong.terminal.live import Limits, Live
@@ -65,14 +83,28 @@ class Calls:
         )
         return ReversalAnswered(answer)
 
-    async def promised_reversal(self, live: Live) -> ReversalAnswered:
-        """The gateway has promised the reversal: asks now and then, and when the link comes back."""
+    async def promised_reversal(self, live: Live) -> ReversalAnswered | OperatorDecided:
+        """The reversal is promised, or people must decide: asks now and then, and when the link comes back."""
         live.asked_later += 1
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.ask_later(live.asked_later)):
                 await live.nudge.wait()
         live.nudge.clear()
-        return await self.reversal(live)
+        heard = await self.reversal(live)
+        return heard if live.row.state is not State.MANUAL else await self._decision(live, heard)
+
+    async def _decision(self, live: Live, heard: ReversalAnswered) -> ReversalAnswered | OperatorDecided:
+        """What two persons have decided, where the answer says so. A debit that stands is told with what is posted."""
+        match heard.answer:
+            case Denied(reason=Reason.UPHELD_BY_OPERATORS):
+                posted = await ask(self._link, order_of(live), self._limits.patience, may_send=False)
+                return OperatorDecided(State.APPROVED, posted) if isinstance(posted, Posted) else heard
+            case Reversed(reference=proof) | Tombstoned(reference=proof):
+                return OperatorDecided(State.REVERSED, reference=proof)
+            case WasDeclined():
+                return OperatorDecided(State.REVERSED)
+            case _:
+                return heard
 
     async def confirmation(self, live: Live) -> ConfirmAnswered:
         """Repeats the confirmation until it is answered, without limit."""

@@ -32,6 +32,7 @@ from yikatong.core.terminal_table import (
     Go,
     HisCancelled,
     HisConfirmed,
+    OperatorDecided,
     Restarted,
     ReversalAnswered,
     State,
@@ -359,6 +360,10 @@ class Runner:
                     self._session.stale()
                 return row.refused(declined)
             case ReversalAnswered(answer=Reversed(reference=proof) | Tombstoned(reference=proof)):
+                return replace(row, reference=proof)
+            case OperatorDecided(posted=Posted() as posted):
+                return row.learned(posted)
+            case OperatorDecided(reference=proof):
                 return replace(row, reference=proof)
             case ReversalAnswered(answer=WasDeclined()):
                 return replace(row, reference="")  # whose reference that was, it proves no reversal
