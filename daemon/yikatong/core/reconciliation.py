@@ -248,7 +248,12 @@ def _same_content(told: Row, booked: Row) -> bool:
     """The accounting date counts where both sides say that money moved: only then both have learned it."""
     if told.standing is booked.standing is Standing.MOVED and told.accounting_date != booked.accounting_date:
         return False
-    return (told.kind, told.amount_fen, *told[5:_COMPARED]) == (booked.kind, booked.amount_fen, *booked[5:_COMPARED])
+    return _content(told) == _content(booked)
+
+
+def _content(row: Row) -> tuple[object, ...]:
+    """What both sides know however the transaction stands: kind, amount, order, fingerprint."""
+    return (row.kind, row.amount_fen, *row[_ORDER.start : _COMPARED])
 
 
 def differences(*sides: Iterable[Row]) -> Iterator[Difference]:
