@@ -1,4 +1,4 @@
-"""A row in MANUAL from its dispute to its end: a real daemon, a real gateway, two operators; the books agree after it."""
+"""A row in MANUAL from dispute to end: a real daemon, a real gateway, two operators; the books agree after it."""
 
 from __future__ import annotations
 
