@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from tests.system.box import Box
@@ -41,3 +44,13 @@ def test_udev_understands_every_rule(box: Box) -> None:
     result = box.run("udevadm", "test", "/sys/devices/virtual/mem/null", check=False)
     said = [line for line in (result.stdout + result.stderr).splitlines() if "70-yikatong.rules" in line]
     assert said == ["Reading rules file: /usr/lib/udev/rules.d/70-yikatong.rules"]
+
+
+def test_udev_understands_the_sample_for_a_window(box: Box) -> None:
+    sample = Path(__file__).parents[2] / "deploy/udev/71-yikatong-window.rules"
+    uncommented = re.sub(r"^#(?=SUBSYSTEM)", "", sample.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert uncommented.count("\nSUBSYSTEM") >= 3
+    box.write("/etc/udev/rules.d/71-yikatong-window.rules", uncommented)
+    result = box.run("udevadm", "test", "/sys/devices/virtual/mem/null", check=False)
+    said = [line for line in (result.stdout + result.stderr).splitlines() if "71-yikatong" in line]
+    assert said == ["Reading rules file: /etc/udev/rules.d/71-yikatong-window.rules"]

@@ -18,6 +18,7 @@ from yikatong.core.values import (
     Pin,
     Region,
     SocialSecurityNumber,
+    VoucherCode,
 )
 
 NUMBER = "110101190001010014"
@@ -30,6 +31,7 @@ HIDING: list[tuple[Any, str, str]] = [
     (PersonName("测"), "", "测*"),
     (PersonName(""), "", ""),
     (CardIdentificationCode(CODE), CODE.hex(), "990001…"),
+    (VoucherCode("MADE-UP-0001"), "MADE-UP", "12 characters"),
 ]
 REFUSED: list[tuple[Callable[[Any], object], Any]] = [
     *((Fen, count) for count in (True, 1.5, "1", None)),
@@ -38,6 +40,7 @@ REFUSED: list[tuple[Callable[[Any], object], Any]] = [
     *((SocialSecurityNumber, digits) for digits in ("", NUMBER[:-1], NUMBER[:-1] + "x", NUMBER + "0", NUMBER + "\n")),
     *((CardNumber, digits) for digits in ("", "t0000001x", "T 1", "1" * 28, "1\n")),
     *((CardIdentificationCode, code) for code in (b"", CODE[:-1], CODE + b"0")),
+    *((VoucherCode, code) for code in ("", "a b", "a\n", "码", "\x1b", "7" * 513)),
 ]
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from yikatong.core.card import CardIdentity, ReaderState
-from yikatong.core.values import Pin, ReaderName
+from yikatong.core.values import Pin, ReaderName, VoucherCode
 
 T = TypeVar("T")
 
@@ -78,5 +78,20 @@ class PinEntry(Protocol):
 
     async def check(self) -> None:
         """Raises NO_PIN_KEYPAD or PIN_KEYPAD_FAILED where the keypad does not answer."""
+
+    async def close(self) -> None: ...
+
+
+class CodeScanner(Protocol):
+    """Where the cardholder holds the code of an e-voucher."""
+
+    async def scan(self, *, timeout_ms: int) -> VoucherCode:
+        """Waits for one code, scanned from now on.
+
+        Raises SCAN_TIMEOUT, SCAN_UNREADABLE, NO_SCANNER, SCANNER_FAILED, DEVICE_BUSY.
+        """
+
+    async def check(self) -> None:
+        """Raises NO_SCANNER, SCANNER_FAILED or DEVICE_BUSY where its line can't be opened."""
 
     async def close(self) -> None: ...

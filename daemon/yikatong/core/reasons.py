@@ -63,6 +63,10 @@ class Reason(Enum):
     PIN_BLOCKED = "PIN_BLOCKED"
     PIN_CANCELLED = "PIN_CANCELLED"
     PIN_TIMEOUT = "PIN_TIMEOUT"
+    NO_SCANNER = "NO_SCANNER"
+    SCANNER_FAILED = "SCANNER_FAILED"
+    SCAN_TIMEOUT = "SCAN_TIMEOUT"
+    SCAN_UNREADABLE = "SCAN_UNREADABLE"
     CARD_REPORTED_LOST = "CARD_REPORTED_LOST"
     PERSON_NOT_INSURED = "PERSON_NOT_INSURED"
     NO_PERSONAL_ACCOUNT = "NO_PERSONAL_ACCOUNT"
@@ -166,6 +170,10 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.PIN_BLOCKED: _before("社会保障卡密码已锁定。", "The social security PIN is blocked.", "请持卡人到发卡地重置密码。", "The cardholder must have it reset by the issuer."),
     Reason.PIN_CANCELLED: _before("持卡人取消了密码输入。", "The cardholder cancelled the PIN entry.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
     Reason.PIN_TIMEOUT: _before("密码输入超时。", "No PIN was entered in time.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
+    Reason.NO_SCANNER: _before("找不到扫码器。", "No code scanner was found.", "请检查扫码器连线，并确认它设为串口（CDC）模式而非键盘模式。", "Check its cable, and that it is set to serial (CDC) and not to keyboard mode.", status=Status.UNAVAILABLE),
+    Reason.SCANNER_FAILED: _before("扫码器故障。", "The code scanner failed.", "请重新插拔扫码器；仍然失败时请拨打故障热线。", "Unplug and replug the scanner; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.SCAN_TIMEOUT: _before("未在规定时间内扫到二维码。", "No code was scanned in time.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
+    Reason.SCAN_UNREADABLE: _before("扫到的不是一个完整的二维码。", "What was scanned is not one whole code.", "请只出示一个医保电子凭证二维码，重新扫描。", "Present one e-voucher code and scan again."),
     Reason.CARD_REPORTED_LOST: _declined("此卡已挂失。", "This card has been reported lost.", "请拨打政策热线；可改用现金支付。", "Call the policy hotline; take another means of payment."),
     Reason.PERSON_NOT_INSURED: _declined("未查到参保信息。", "No insurance is on record for this person.", "请拨打政策热线核实参保地。", "Call the policy hotline to find the home region."),
     Reason.NO_PERSONAL_ACCOUNT: _declined("参保人没有个人账户。", "This person has no personal account.", "居民医保一般没有个人账户；可改用现金支付。", "Residents' insurance usually has none; take another means of payment."),

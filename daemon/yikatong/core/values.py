@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import ClassVar, NewType
 
 TransactionId = NewType("TransactionId", str)
 """UUID in lower case, 36 characters (txid in the design)."""
@@ -159,6 +159,30 @@ class CardIdentificationCode:
 
     def __repr__(self) -> str:
         return f"CardIdentificationCode({self})"
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherCode:
+    """What the code of an e-voucher (医保电子凭证) says: opaque, short-lived, and whoever has it pays with it.
+
+    Printable ASCII without spaces (assumption; card-facts §9.3 has no layout). Shown as its length.
+    """
+
+    LENGTH_MAX: ClassVar[int] = 512
+    _text: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[!-~]+", self._text) or len(self._text) > self.LENGTH_MAX:
+            raise ValueError("an e-voucher's code is 1 to 512 printable characters")
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __str__(self) -> str:
+        return f"{len(self._text)} characters"
+
+    def __repr__(self) -> str:
+        return f"VoucherCode({self})"
 
 
 class Pin:
