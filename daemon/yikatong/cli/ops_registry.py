@@ -1,4 +1,4 @@
-"""`yikatong ops institutions|suspend|resume|cities`: who takes part, and since when not."""
+"""`yikatong ops institutions|suspend|resume|cities|replace`: who takes part, and since when not."""
 
 from __future__ import annotations
 
@@ -166,7 +166,40 @@ def open_city(operator: Operator, city: str, reason: str) -> None:
     _show_changed(run(work()))
 
 
-COMMANDS: Final[tuple[click.Command, ...]] = (institutions, suspend, resume, cities)
+@click.command()
+@with_operator
+@output.with_json
+@output.with_language
+@output.with_debug
+@click.argument("terminal_id", metavar="TERMINAL")
+@_reason
+def replace(operator: Operator, terminal_id: str, reason: str) -> None:
+    """终端的机器或磁盘已失，由新机器接替 / A terminal's machine or disk is gone, and another takes its place.
+
+    持有旧流水者从此不能签到和扣款；未确认的扣款列入 ops unresolved，由两人决定 / Whoever has the old journal is shut
+    out; debits that were not confirmed are listed by ops unresolved, for two persons to decide.
+    """
+    from yikatong.api.operations.v1 import registry_pb2 as api
+
+    async def work() -> api.ReplaceTerminalResponse:
+        async with to_gateway(operator) as channel:
+            request = api.ReplaceTerminalRequest(terminal_id=terminal_id, reason=reason)
+            return await asked(_stub(channel).ReplaceTerminal(request, timeout=CALL_S))
+
+    done = run(work())
+    if output.wants_json():
+        output.echo_json(plain(done))
+        return
+    click.echo(f"✓ {terminal_id}  {_act(done.act)}")
+    output.say(
+        "新机器以空的状态目录和原编号、原证书启动即可签到。",
+        "The new machine signs in with an empty state folder, the same id and its certificate.",
+    )
+    for transaction_id in done.adopted_transaction_ids:
+        click.echo(f"! {transaction_id}  {output.choose('待两人决定', 'for two persons to decide')}")
+
+
+COMMANDS: Final[tuple[click.Command, ...]] = (institutions, suspend, resume, cities, replace)
 
 
 # --- asking -----------------------------------------------------------------------------------------------------

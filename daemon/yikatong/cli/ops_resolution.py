@@ -102,6 +102,7 @@ _KINDS: Final = {
     "UNRESOLVED_KIND_TERMINAL_MANUAL": ("终端报告待人工", "manual at the terminal"),
     "UNRESOLVED_KIND_REVERSAL_WAITS": ("冲正未送达", "reversal not acknowledged"),
     "UNRESOLVED_KIND_SUSPENSE": ("退费挂账", "credit in suspense"),
+    "UNRESOLVED_KIND_ADOPTED": ("原终端已更换", "its terminal was replaced"),
 }
 _NEXT: Final = {
     "UNRESOLVED_KIND_REVERSAL_DENIED": (
@@ -117,6 +118,11 @@ _NEXT: Final = {
         "无需决定，网关会一直送到为止；请联系参保地恢复系统（yikatong ops cities 查看链路）。",
         "Nothing to decide: the gateway goes on until it is acknowledged. Call the home city (yikatong ops cities"
         " shows its link).",
+    ),
+    "UNRESOLVED_KIND_ADOPTED": (
+        "按订单号在收费系统中核实：已入账的 resolve --decision confirm，未入账的 --decision reverse；须两人。",
+        "Look up the order in the HIS: booked as paid, resolve --decision confirm; else --decision reverse; it takes two"
+        " persons.",
     ),
     "UNRESOLVED_KIND_SUSPENSE": (
         "账户已注销，钱在参保地挂账：请参保地经办机构联系本人退付。",

@@ -104,6 +104,7 @@ class Reason(Enum):
     SECOND_PERSON_NEEDED = "SECOND_PERSON_NEEDED"
     DECISION_DIFFERS = "DECISION_DIFFERS"
     NOT_DECIDABLE = "NOT_DECIDABLE"
+    TERMINAL_REPLACED = "TERMINAL_REPLACED"
     TOO_MANY_UNRESOLVED = "TOO_MANY_UNRESOLVED"
     JOURNAL_UNAVAILABLE = "JOURNAL_UNAVAILABLE"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
@@ -210,6 +211,7 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.REVERSED_BY_OPERATORS: _declined("经两名操作员核定，该笔扣款已退回。", "Two operators have decided that the debit is undone; the money is back.", "未扣款；可重新收费。", "No money is taken; charge again if wanted."),
     Reason.SECOND_PERSON_NEEDED: Meaning(Status.PERMISSION_DENIED, Moved.PENDING, Retry.NEVER, "须由另一名操作员复核。", "Another operator must approve it.", "请由持另一张操作员证书的人员以相同决定复核。", "Let somebody with another operator certificate approve the same decision."),
     Reason.DECISION_DIFFERS: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "与已提出的决定不同，未执行。", "The decision differs from the one that was proposed; nothing was done.", "请两人核对；需要时先撤回（withdraw）已提出的决定。", "Compare notes; if need be withdraw the proposal first."),
+    Reason.TERMINAL_REPLACED: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "终端已更换，这笔扣款还没有确认。", "The terminal was replaced before this debit was confirmed.", "请按收费系统的订单核实后由两人决定：yikatong ops resolve。", "Look at the order in the HIS; then two persons decide: yikatong ops resolve."),
     Reason.NOT_DECIDABLE: Meaning(Status.FAILED_PRECONDITION, Moved.PENDING, Retry.NEVER, "不能对该笔交易作此决定。", "This can not be decided for this transaction.", "请用 yikatong ops unresolved 查看双方记录。", "Look at both sides with yikatong ops unresolved."),
     Reason.TOO_MANY_UNRESOLVED: _before("未决交易过多，暂停扣款。", "Too many transactions are open; no new debit is taken.", "请检查网络；运行 yikatong doctor。", "Check the network; run yikatong doctor."),
     Reason.JOURNAL_UNAVAILABLE: _before("终端流水不可用，停止扣款。", "The terminal's journal is not available; no money may move.", "请检查磁盘空间；运行 yikatong doctor 并拨打故障热线。", "Check the disk; run yikatong doctor and call the fault hotline.", status=Status.UNAVAILABLE),

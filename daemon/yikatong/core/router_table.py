@@ -112,6 +112,9 @@ class Step:
 HOLDS_ORDER: Final = frozenset({State.FWD, State.POSTED, State.CONFIRMED, State.REV})
 """In these states a transaction keeps its order from every other; in the others no money moved, finally."""
 
+NEEDS_PAYER: Final = frozenset({State.FWD, State.POSTED, State.REV})
+"""A debit that may still have to be undone: for that its whole order is kept, sealed."""
+
 UNFINISHED: Final = frozenset({State.FWD, State.REV})
 """What a start takes up again."""
 

@@ -37,9 +37,10 @@ _GENESIS: Final = bytes(32)
 
 
 class ActKind(Enum):
-    """What was done; the subject is an institution, a region, a transaction, or a month."""
+    """What was done; the subject is an institution, a terminal, a region, a transaction, or a month."""
 
     AGREEMENT = "AGREEMENT"
+    TERMINAL_REPLACED = "TERMINAL_REPLACED"
     CITY_CLOSED = "CITY_CLOSED"
     CITY_OPENED = "CITY_OPENED"
     PROPOSED = "PROPOSED"

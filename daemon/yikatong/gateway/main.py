@@ -38,6 +38,7 @@ from yikatong.gateway.measures import Measures
 from yikatong.gateway.partition import Partition
 from yikatong.gateway.reconciliation import Cities
 from yikatong.gateway.registry import HomeCity, Registry, registry_from
+from yikatong.gateway.replacement import Replacement
 from yikatong.gateway.resolution import Resolutions
 from yikatong.gateway.router import WAITS, Waits
 from yikatong.gateway.routing import Rules
@@ -108,10 +109,11 @@ async def serve(
         cities = Cities(money.router, registry, clients, clock)
         books = Books(money.store, registry, clients, money.acts)
         resolutions = Resolutions(money.router, money.tickets, money.acts, clock, again_s=waits.accept_after_s)
+        replacement = Replacement(money.router, money.tickets, money.acts, registry, clock)
         operators = Operators(
             clearing_rpc.Clearing(books, money.router, money.acts, clock),
             reconciliation_rpc.Reconciliations(money.router, registry, cities),
-            registry_rpc.RegistryRpc(registry, measures, money.router, clients),
+            registry_rpc.RegistryRpc(registry, measures, replacement, money.router, clients),
             resolution_rpc.ResolutionRpc(Unsettled(money.router, registry, books, clock), resolutions),
         )
         server, port, checks = await _start(config, registry, money, self_test, operators, clock)

@@ -1,4 +1,4 @@
-"""RegistryService: institutions and cities, as operators see and change them."""
+"""RegistryService: institutions, cities and terminals, as operators see and change them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from yikatong.gateway.acts import Act
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.measures import Closed, Measures
 from yikatong.gateway.registry import EVER, Agreement, HomeCity, Member, Registry
+from yikatong.gateway.replacement import Replacement
 from yikatong.gateway.router import Router
 from yikatong.runtime.edge import Context
 from yikatong.runtime.tls import peer_name
@@ -35,9 +36,23 @@ class RegistryRpc(api_grpc.RegistryServiceServicer):
     """Each change is done in the name of the certificate that asks for it."""
 
     def __init__(
-        self, registry: Registry, measures: Measures, router: Router, clients: Mapping[Region, CityClient]
+        self,
+        registry: Registry,
+        measures: Measures,
+        replacement: Replacement,
+        router: Router,
+        clients: Mapping[Region, CityClient],
     ) -> None:
-        self._registry, self._measures, self._router, self._clients = registry, measures, router, clients
+        self._registry, self._measures, self._replacement = registry, measures, replacement
+        self._router, self._clients = router, clients
+
+    async def ReplaceTerminal(
+        self, request: api.ReplaceTerminalRequest, context: Context
+    ) -> api.ReplaceTerminalResponse:
+        act, adopted = await self._replacement.replace(
+            request.terminal_id, operator=peer_name(context), why=request.reason
+        )
+        return api.ReplaceTerminalResponse(adopted_transaction_ids=adopted, act=_act(act))
 
     async def ListInstitutions(
         self, request: api.ListInstitutionsRequest, context: Context

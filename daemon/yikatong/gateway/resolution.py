@@ -1,8 +1,9 @@
-"""How two persons decide a debit whose reversal was refused, and how that is carried out.
+"""How two persons decide a debit whose reversal was refused or whose terminal is gone, and how that is carried out.
 
 One proposes, another approves the same decision. Both are on the chain of acts before anything moves. A debit that
 stands needs no move; one that goes back is refunded in full, by an ordinary credit with an id that follows from the
-decision, pushed until its city has answered. So a crash at any point, or a second call, changes nothing.
+decision, pushed until its city has answered. Where nobody had confirmed it, it is confirmed or reversed instead, as its
+terminal would have done. So a crash at any point, or a second call, changes nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from yikatong.runtime.clock import Clock
 
 _log = structlog.get_logger(__name__)
 
+_ADOPTED: Final = Reason.TERMINAL_REPLACED.value
+_UNCONFIRMED: Final = frozenset({State.FWD, State.POSTED})
 _UNMOVED: Final = frozenset({State.DECLINED, State.REJECTED, State.REVDONE})
 _REFUNDS: Final = UUID("5d2f6d1e-8a1b-4b53-9a43-0d6f6ff1d4a7")
 """Name space of the refunds' ids: the same decision makes the same refund."""
@@ -109,8 +112,10 @@ class Resolutions:
             ticket = await self._router.commit(lambda c: _known(c, transaction_id))
             if ticket.outcome:
                 return ticket
+            if ticket.reason == _ADOPTED:
+                await self._move_adopted(ticket)
             route = await self._router.settle_refused(transaction_id)
-            if route is None:
+            if route is None or route.state is State.POSTED:  # its city has not said what it has made of the decision
                 return ticket
             if route.state in _UNMOVED:
                 done, reference = Outcome.REVERSED, route.undone_reference
@@ -123,6 +128,17 @@ class Resolutions:
             await self._router.commit(lambda c: tickets.close(c, transaction_id, done, reference))
             _log.warning("carried out", transaction_id=transaction_id, outcome=done.value, reference=reference)
             return await self._router.commit(lambda c: _known(c, transaction_id))
+
+    async def _move_adopted(self, ticket: Ticket) -> None:
+        """What its terminal would have done. Done already, or denied for it was confirmed: that stands in the row."""
+        route = await self._router.commit(lambda c: route_log.find(c, ticket.transaction_id))
+        if route is None or route.state not in _UNCONFIRMED:
+            return
+        order = self._tickets.order(ticket)
+        if ticket.decision == Decision.CONFIRM.value:
+            await self._router.confirm(order)
+        else:
+            await self._router.undo(order)
 
     async def _refund(self, ticket: Ticket, route: Route) -> str | None:
         """Gives back what is left of the debit. Returns the ledger's reference, None where it is not decided yet."""
@@ -155,10 +171,11 @@ def _known(connection: apsw.Connection, transaction_id: str) -> Ticket:
 def _require_decidable(connection: apsw.Connection, ticket: Ticket, decision: Decision) -> None:
     """Raises YikatongError NOT_DECIDABLE: a ledger can't be moved by words that are not its own."""
     route = route_log.find(connection, ticket.transaction_id)
-    if route is None or route.state is State.FWD:
+    adopted = ticket.reason == _ADOPTED
+    if route is None or (route.state is State.FWD and not (adopted and decision is Decision.REVERSE)):
         raise YikatongError(Reason.NOT_DECIDABLE, "its home city has not said yet how it stands")
     unmoved = route.state in _UNMOVED
-    same = ticket.reason == Reason.NEEDS_OPERATOR.value and route.fingerprint == ticket.fingerprint
+    same = ticket.reason in (Reason.NEEDS_OPERATOR.value, _ADOPTED) and route.fingerprint == ticket.fingerprint
     if not unmoved and not same:
         raise YikatongError(Reason.NOT_DECIDABLE, "terminal and ledger hold different content under this id")
     if unmoved and decision is Decision.CONFIRM:

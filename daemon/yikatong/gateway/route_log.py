@@ -1,7 +1,7 @@
 """The route log: one row a transaction, the guards of ids, and what is known of each terminal's session.
 
-A row keeps no personal data but while a reversal is on its way (REV): then the payer is kept, sealed, because a
-reversal names the whole original, and is wiped in the commit that ends it.
+A row keeps no personal data but while its debit may still have to be undone (FWD, POSTED, REV): until then the payer is
+kept, sealed, because a reversal names the whole original, and it is wiped in the commit that makes the outcome final.
 """
 
 from __future__ import annotations
@@ -162,6 +162,12 @@ def unfinished(connection: apsw.Connection) -> list[Route]:
     assert {state.value for state in UNFINISHED} == {"FWD", "REV"}  # what the partial index holds
     rows = connection.execute("SELECT * FROM route WHERE state IN ('FWD', 'REV')")
     return [Route(row[0], State(row[1]), *row[2:]) for row in rows]
+
+
+def unconfirmed_of(connection: apsw.Connection, terminal_id: str) -> list[Route]:
+    """The debits of a terminal that only it could have confirmed or reversed."""
+    sql = "SELECT * FROM route WHERE terminal_id = ? AND state IN ('FWD', 'POSTED')"
+    return [Route(row[0], State(row[1]), *row[2:]) for row in connection.execute(sql, (terminal_id,))]
 
 
 def home_regions(connection: apsw.Connection) -> list[str]:

@@ -215,8 +215,15 @@ class Router:
             return self._noted(connection, self._routing.reverse(connection, order, today=today), order)
 
         turn = await self.commit(job)
-        if not isinstance(turn, Turn):
-            return turn
+        return await self._reversed(turn, cause) if isinstance(turn, Turn) else turn
+
+    async def undo(self, order: DebitOrder) -> ReversalAnswer:
+        """What people have decided of a debit whose terminal is gone: as `reverse`, but their ticket is no answer."""
+        today = self.today
+        turn = await self.commit(lambda c: self._noted(c, self._routing.reverse(c, order, today=today), order))
+        return await self._reversed(turn, ReversalCause.RECOVERY)
+
+    async def _reversed(self, turn: Turn, cause: ReversalCause) -> ReversalAnswer:
         if turn.effect is None:
             return _undone(turn)
         assert turn.order is not None, "what is sent is stamped"

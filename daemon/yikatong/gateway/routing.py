@@ -35,7 +35,7 @@ from yikatong.core.orders import (
     WasDeclined,
 )
 from yikatong.core.reasons import Reason
-from yikatong.core.router_table import HOLDS_ORDER, Effect, Event, Reply, State
+from yikatong.core.router_table import HOLDS_ORDER, NEEDS_PAYER, Effect, Event, Reply, State
 from yikatong.core.values import Fen, Region
 from yikatong.gateway import clearing_book, route_log, sessions, tickets
 from yikatong.gateway.credit_routing import CreditRouting
@@ -172,7 +172,7 @@ class Routing:
         """After a start: what each unfinished row needs, its order unsealed where that is a reversal."""
         turns = []
         for route in route_log.unfinished(connection):
-            order = self._seal.open(route) if route.sealed is not None else None
+            order = self._seal.open(route) if route.state is State.REV else None
             turns.append(self._run(connection, route, Event.RESTART, order, today))
         return [turn for turn in turns if turn.effect is not None]
 
@@ -311,11 +311,11 @@ class Routing:
             route.claimed = 1
         if move.next is State.REVDONE and route.claimed:
             clearing_book.book(connection, route, date=max(today, route.accounting_date), contra=True)
-        if move.next is State.REV:
-            assert order is not None, "a reversal names the whole original"
-            route.sealed = self._seal.close(order)
-        else:
+        if move.next not in NEEDS_PAYER:
             route.sealed = None
+        elif order is not None and (route.sealed is None or move.next is State.REV):
+            route.sealed = self._seal.close(order)
+        assert route.sealed is not None or move.next is not State.REV, "a reversal names the whole original"
         return move
 
     def waits(self, region: Region, today: str) -> bool:

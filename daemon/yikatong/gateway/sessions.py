@@ -2,7 +2,8 @@
 
 The gateway grants a new epoch at each sign-in. A terminal whose journal is behind the gateway's copy has been rolled
 back or cloned. One whose last grant was lost on the way is no clone: its epoch is behind, but nothing was ever done
-under the newer one.
+under the newer one. Where an operator says that a terminal was replaced, its machine and its copies are behind from
+then on, and a journal that begins anew is admitted.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ class Session:
     sequence: int = 0
     journal_row: int = 0
     journal_head: bytes = b""
+
+    @property
+    def awaits_a_new_journal(self) -> bool:
+        """Whether the terminal was replaced and has debited nothing since: every debit has a sequence of its own."""
+        return self.epoch_used > 0 and self.sequence == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,9 @@ def sign_in(connection: apsw.Connection, terminal_id: str, presented: Presented)
     """The epoch granted. Raises YikatongError TERMINAL_SUPERSEDED for a clone or a journal that was rolled back."""
     known = find(connection, terminal_id)
     behind = ""
-    if presented.epoch < known.epoch_used:
+    if known.awaits_a_new_journal and presented == Presented(0, 0, presented.journal_row, presented.journal_head):
+        pass  # it is the one
+    elif presented.epoch < known.epoch_used:
         behind = "epoch"
     elif presented.sequence < known.sequence:
         behind = "sequence"
@@ -71,6 +79,13 @@ def renew(connection: apsw.Connection, terminal_id: str, epoch: int) -> int:
     sql = "INSERT INTO session VALUES (?1, ?2, 0, 0, 0, x'') ON CONFLICT DO UPDATE SET epoch = max(epoch, ?2)"
     connection.execute(sql, (terminal_id, epoch))
     return epoch
+
+
+def replace(connection: apsw.Connection, terminal_id: str) -> None:
+    """The terminal's machine or disk is gone: whoever still has its journal neither debits nor signs in any more."""
+    sql = """UPDATE session SET epoch = epoch + 1, epoch_used = epoch + 1, sequence = 0, journal_row = 0,
+                                journal_head = x'' WHERE terminal_id = ?"""
+    connection.execute(sql, (terminal_id,))
 
 
 def note_debit(connection: apsw.Connection, terminal_id: str, epoch: int, sequence: int) -> None:

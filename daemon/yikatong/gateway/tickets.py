@@ -1,6 +1,7 @@
-"""Tickets (工单): debits that need people, because their reversal was refused; and reversals that wait for their city.
+"""Tickets (工单): debits that need people, and reversals that wait for their city.
 
-A ticket is opened in the commit that decides to refuse. It keeps the terminal's own words of the debit, sealed, because
+A debit needs people where its reversal was refused, or where its terminal is gone. The ticket is opened in the commit
+that decides that. It keeps the terminal's own words of the debit, sealed, because
 whatever is decided must be carried out with the whole original; they are wiped once that is done.
 """
 
@@ -16,6 +17,7 @@ import apsw
 from yikatong.core.orders import DebitOrder, Denied, ReversalAnswer, Reversed
 from yikatong.core.reasons import Reason
 from yikatong.gateway.acts import ActKind, Acts
+from yikatong.gateway.route_log import Route
 from yikatong.gateway.sealing import PayerSeal
 from yikatong.ledger.report import Finding
 
@@ -64,7 +66,8 @@ class Outcome(Enum):
 class Ticket:
     """A debit that people decide; fields in the order of the table's columns. `decision` and `outcome` may be empty.
 
-    `reason`: NEEDS_OPERATOR where the debit was confirmed, TRANSACTION_ID_REUSED where the two sides' content differs.
+    `reason`: NEEDS_OPERATOR where the debit was confirmed, TRANSACTION_ID_REUSED where the two sides' content differs,
+    TERMINAL_REPLACED where nobody is left who could confirm or reverse it.
     """
 
     transaction_id: str
@@ -104,6 +107,10 @@ class Tickets:
                 self._seal.close(order),
             ),
         )  # fmt: skip
+
+    def adopt(self, connection: apsw.Connection, route: Route, *, at: str) -> None:
+        """The terminal of an unconfirmed debit is gone: opens the ticket with what the route has kept."""
+        self.file(connection, self._seal.open(route), Reason.TERMINAL_REPLACED, at=at)
 
     def answer(self, connection: apsw.Connection, order: DebitOrder) -> ReversalAnswer | None:
         """What people have decided about this very debit; None where they have not.

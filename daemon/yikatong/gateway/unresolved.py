@@ -40,6 +40,7 @@ class Kind(Enum):
     TERMINAL_MANUAL = "TERMINAL_MANUAL"
     REVERSAL_WAITS = "REVERSAL_WAITS"
     SUSPENSE = "SUSPENSE"
+    ADOPTED = "ADOPTED"
 
 
 class Urgency(Enum):
@@ -118,7 +119,7 @@ class Unsettled:
         route = route_log.find(connection, ticket.transaction_id)
         closed = route is not None and self._closed(route)
         return Unresolved(
-            kind=Kind.REVERSAL_DENIED,
+            kind=Kind.ADOPTED if ticket.reason == Reason.TERMINAL_REPLACED.value else Kind.REVERSAL_DENIED,
             urgency=Urgency.ALARM if not ticket.approved_by else Urgency.NOTICE if closed else Urgency.WARNING,
             transaction_id=ticket.transaction_id,
             since=ticket.opened_at,
@@ -129,7 +130,7 @@ class Unsettled:
             reason=ticket.reason,
             gateway=_side(route),
             terminal=Side(
-                "MANUAL",
+                "LOST" if ticket.reason == Reason.TERMINAL_REPLACED.value else "MANUAL",
                 ticket.amount_fen,
                 ticket.order_no,
                 ticket.order_part,

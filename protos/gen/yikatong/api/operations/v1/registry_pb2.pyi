@@ -403,3 +403,44 @@ class OpenCityResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["city", b"city"]) -> None: ...
 
 Global___OpenCityResponse: typing_extensions.TypeAlias = OpenCityResponse
+
+@typing.final
+class ReplaceTerminalRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TERMINAL_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    terminal_id: builtins.str
+    reason: builtins.str
+    def __init__(
+        self,
+        *,
+        terminal_id: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason", "terminal_id", b"terminal_id"]) -> None: ...
+
+Global___ReplaceTerminalRequest: typing_extensions.TypeAlias = ReplaceTerminalRequest
+
+@typing.final
+class ReplaceTerminalResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ADOPTED_TRANSACTION_IDS_FIELD_NUMBER: builtins.int
+    ACT_FIELD_NUMBER: builtins.int
+    @property
+    def adopted_transaction_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Debits of the old machine that two persons have to decide now."""
+
+    @property
+    def act(self) -> Global___Act: ...
+    def __init__(
+        self,
+        *,
+        adopted_transaction_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        act: Global___Act | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["act", b"act"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "adopted_transaction_ids", b"adopted_transaction_ids"]) -> None: ...
+
+Global___ReplaceTerminalResponse: typing_extensions.TypeAlias = ReplaceTerminalResponse

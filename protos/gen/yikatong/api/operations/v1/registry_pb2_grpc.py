@@ -36,6 +36,11 @@ class RegistryServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
+        self.ReplaceTerminal = channel.unary_unary(
+                '/yikatong.api.operations.v1.RegistryService/ReplaceTerminal',
+                request_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ReplaceTerminalRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ReplaceTerminalResponse.FromString,
+                _registered_method=True)
         self.ListInstitutions = channel.unary_unary(
                 '/yikatong.api.operations.v1.RegistryService/ListInstitutions',
                 request_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ListInstitutionsRequest.SerializeToString,
@@ -67,6 +72,14 @@ class RegistryServiceServicer(object):
     """mTLS: only certificates whose common name begins with `operator-`. The configuration is the first word about an
     institution or a city; what is changed here holds at once, outlives restarts, and stays on record with who and why.
     """
+
+    def ReplaceTerminal(self, request, context):
+        """A terminal's machine or its disk is gone, and another takes its place with a journal that begins anew. Whoever still
+        has the old journal is shut out; what only it could have confirmed or reversed is listed for `Resolve`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def ListInstitutions(self, request, context):
         """Every institution and how its agreement stands.
@@ -106,6 +119,11 @@ class RegistryServiceServicer(object):
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'ReplaceTerminal': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceTerminal,
+                    request_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ReplaceTerminalRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ReplaceTerminalResponse.SerializeToString,
+            ),
             'ListInstitutions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListInstitutions,
                     request_deserializer=yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ListInstitutionsRequest.FromString,
@@ -143,6 +161,33 @@ class RegistryService(object):
     """mTLS: only certificates whose common name begins with `operator-`. The configuration is the first word about an
     institution or a city; what is changed here holds at once, outlives restarts, and stays on record with who and why.
     """
+
+    @staticmethod
+    def ReplaceTerminal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.operations.v1.RegistryService/ReplaceTerminal',
+            yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ReplaceTerminalRequest.SerializeToString,
+            yikatong_dot_api_dot_operations_dot_v1_dot_registry__pb2.ReplaceTerminalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def ListInstitutions(request,

@@ -25,6 +25,22 @@ class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type:
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_RegistryServiceReplaceTerminalType = typing_extensions.TypeVar(
+    '_RegistryServiceReplaceTerminalType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalRequest,
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalRequest,
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalRequest,
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse,
+    ],
+)
+
 _RegistryServiceListInstitutionsType = typing_extensions.TypeVar(
     '_RegistryServiceListInstitutionsType',
     grpc.UnaryUnaryMultiCallable[
@@ -105,13 +121,17 @@ _RegistryServiceOpenCityType = typing_extensions.TypeVar(
     ],
 )
 
-class RegistryServiceStub(typing.Generic[_RegistryServiceListInstitutionsType, _RegistryServiceSetAgreementType, _RegistryServiceListCitiesType, _RegistryServiceCloseCityType, _RegistryServiceOpenCityType]):
+class RegistryServiceStub(typing.Generic[_RegistryServiceReplaceTerminalType, _RegistryServiceListInstitutionsType, _RegistryServiceSetAgreementType, _RegistryServiceListCitiesType, _RegistryServiceCloseCityType, _RegistryServiceOpenCityType]):
     """mTLS: only certificates whose common name begins with `operator-`. The configuration is the first word about an
     institution or a city; what is changed here holds at once, outlives restarts, and stays on record with who and why.
     """
 
     @typing.overload
     def __init__(self: RegistryServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.registry_pb2.ReplaceTerminalRequest,
+            yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse,
+        ],
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.operations.v1.registry_pb2.ListInstitutionsRequest,
             yikatong.api.operations.v1.registry_pb2.ListInstitutionsResponse,
@@ -137,6 +157,10 @@ class RegistryServiceStub(typing.Generic[_RegistryServiceListInstitutionsType, _
     @typing.overload
     def __init__(self: RegistryServiceStub[
         grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.operations.v1.registry_pb2.ReplaceTerminalRequest,
+            yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.operations.v1.registry_pb2.ListInstitutionsRequest,
             yikatong.api.operations.v1.registry_pb2.ListInstitutionsResponse,
         ],
@@ -158,6 +182,11 @@ class RegistryServiceStub(typing.Generic[_RegistryServiceListInstitutionsType, _
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
+    ReplaceTerminal: _RegistryServiceReplaceTerminalType
+    """A terminal's machine or its disk is gone, and another takes its place with a journal that begins anew. Whoever still
+    has the old journal is shut out; what only it could have confirmed or reversed is listed for `Resolve`.
+    """
+
     ListInstitutions: _RegistryServiceListInstitutionsType
     """Every institution and how its agreement stands."""
 
@@ -174,6 +203,10 @@ class RegistryServiceStub(typing.Generic[_RegistryServiceListInstitutionsType, _
     """Opens a city now, whatever the configuration says, and takes back every closure. What waits is delivered."""
 
 RegistryServiceAsyncStub: typing_extensions.TypeAlias = RegistryServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalRequest,
+        yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse,
+    ],
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.operations.v1.registry_pb2.ListInstitutionsRequest,
         yikatong.api.operations.v1.registry_pb2.ListInstitutionsResponse,
@@ -200,6 +233,16 @@ class RegistryServiceServicer(metaclass=abc.ABCMeta):
     """mTLS: only certificates whose common name begins with `operator-`. The configuration is the first word about an
     institution or a city; what is changed here holds at once, outlives restarts, and stays on record with who and why.
     """
+
+    @abc.abstractmethod
+    def ReplaceTerminal(
+        self,
+        request: yikatong.api.operations.v1.registry_pb2.ReplaceTerminalRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse, collections.abc.Awaitable[yikatong.api.operations.v1.registry_pb2.ReplaceTerminalResponse]]:
+        """A terminal's machine or its disk is gone, and another takes its place with a journal that begins anew. Whoever still
+        has the old journal is shut out; what only it could have confirmed or reversed is listed for `Resolve`.
+        """
 
     @abc.abstractmethod
     def ListInstitutions(

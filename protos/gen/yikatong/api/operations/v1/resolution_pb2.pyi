@@ -35,6 +35,10 @@ class _UnresolvedKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """A reversal that the home city has not acknowledged for more than five minutes."""
     UNRESOLVED_KIND_SUSPENSE: _UnresolvedKind.ValueType  # 4
     """A credit whose account is closed: the money lies in the home city's suspense account."""
+    UNRESOLVED_KIND_ADOPTED: _UnresolvedKind.ValueType  # 5
+    """The terminal was replaced before it confirmed or reversed: nobody else knows what the HIS was told. To be decided
+    by `Resolve`.
+    """
 
 class UnresolvedKind(_UnresolvedKind, metaclass=_UnresolvedKindEnumTypeWrapper): ...
 
@@ -47,6 +51,10 @@ UNRESOLVED_KIND_REVERSAL_WAITS: UnresolvedKind.ValueType  # 3
 """A reversal that the home city has not acknowledged for more than five minutes."""
 UNRESOLVED_KIND_SUSPENSE: UnresolvedKind.ValueType  # 4
 """A credit whose account is closed: the money lies in the home city's suspense account."""
+UNRESOLVED_KIND_ADOPTED: UnresolvedKind.ValueType  # 5
+"""The terminal was replaced before it confirmed or reversed: nobody else knows what the HIS was told. To be decided
+by `Resolve`.
+"""
 Global___UnresolvedKind: typing_extensions.TypeAlias = UnresolvedKind
 
 class _Urgency:
