@@ -129,7 +129,7 @@ def test_the_window_command_reads_pays_and_lists(province: Province) -> None:
     assert FAULT_HOTLINE in twice.stderr
     rows = json.loads(_command(province, "transactions", "--json").stdout)
     assert rows[0]["order_no"] == "RX-1"
-    assert _command(province, "transactions", "--open").stdout == "没有交易。\n"
+    assert _command(province, "transactions", "--open").stdout == "没有未决交易。\n"
 
 
 def test_an_amount_that_is_none_is_refused_before_anything(province: Province) -> None:

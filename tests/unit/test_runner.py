@@ -513,7 +513,7 @@ async def test_too_many_open_debits_stop_new_ones(world: World) -> None:
     world.far_end.line = Lost("reverse", times=10_000)
     for _ in range(UNRESOLVED_MAX + 1):
         await _left_behind(world, State.REVERSING)
-    assert await world.runner.recover() == UNRESOLVED_MAX + 1
+    assert len(await world.runner.recover()) == UNRESOLVED_MAX + 1
     with pytest.raises(YikatongError) as caught:
         await world.debit(request())
     assert (caught.value.reason, world.desk.visits) == (Reason.TOO_MANY_UNRESOLVED, 0)
@@ -529,7 +529,7 @@ async def test_promised_reversals_stop_nobody(world: World) -> None:
 
 async def test_a_self_tests_rows_are_not_the_customers(world: World) -> None:
     left = await _left_behind(world, State.REVERSING, self_test=True)
-    assert await world.runner.recover() == 0
+    assert await world.runner.recover() == []
     kept = await world.journal.by_id(left.transaction_id)
     assert kept == left
     assert world.far_end.calls == []

@@ -16,10 +16,10 @@ from google.protobuf.json_format import MessageToDict
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
-from yikatong.cli import client, output
+from yikatong.cli import client, first_screen, output
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.core.terminal_table import Told
 from yikatong.core.values import Fen
+from yikatong.core.words import Word
 
 if TYPE_CHECKING:
     from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceAsyncStub
@@ -155,19 +155,26 @@ def refund(config: Path | None, transaction: str, amount: str, request_id: str) 
 @output.with_json
 @output.with_language
 @output.with_debug
-@click.option("--open", "open_only", is_flag=True, help="只列未决交易 / only those whose outcome is open")
+@click.option("--open", "open_only", is_flag=True, help="未决交易，及启动后已有结果的 / what is open, and what was when the daemon started")
 @click.option("--count", type=click.IntRange(1, 200), default=20, help="条数 / how many")
 def transactions(config: Path | None, open_only: bool, count: int) -> None:
-    """列出最近的交易 / List transactions, newest first.
+    """列出最近的交易（北京时间）/ List transactions, newest first, in Beijing time.
+
+    --open 是断电后的第一屏：每笔未决单据的状态和下一步。
+    --open is the first screen after a power cut: each open bill in one word, and what to do.
 
     退出码：0 已列出，1 不成功，2 守护进程没有应答。
     Exit status: 0 listed, 1 refused, 2 the daemon did not answer.
     """
     at = client.found_place(config)
 
+    if open_only:
+        _first_screen(at)
+        return
+
     async def work() -> api.ListTransactionsResponse:
         async with client.channel(at.his) as channel:
-            request = api.ListTransactionsRequest(page_size=count, open_only=open_only)
+            request = api.ListTransactionsRequest(page_size=count)
             return await _stub(channel).ListTransactions(request, metadata=client.metadata(), timeout=_WAIT_S)
 
     rows = client.run(work(), at).transactions
@@ -177,9 +184,8 @@ def transactions(config: Path | None, open_only: bool, count: int) -> None:
     if not rows:
         output.say("没有交易。", "No transactions.")
     for row in rows:
-        word = _credit_word(row) if row.original_transaction_id else _word(row.state, row.resolves_to)
         click.echo(
-            f"{row.created_at.ToDatetime():%Y-%m-%d %H:%M:%S}  {row.order_no:<20}  {Fen(row.amount_fen)!s:>10}  {word}"
+            f"{first_screen.beijing(row.created_at)}  {row.order_no:<20}  {Fen(row.amount_fen)!s:>10}  {_word(row)}"
             + (f"  {row.reason}" if row.reason else "")
         )
 
@@ -230,29 +236,26 @@ async def _transaction_id(stub: TerminalServiceAsyncStub, key: str) -> str:
     raise AssertionError("the last of them raises")
 
 
-def _word(state: int, resolves_to: int) -> str:
-    told = Told(api.TransactionState.Name(api.TransactionState.ValueType(state)).removeprefix("TRANSACTION_STATE_"))
-    match told:
-        case Told.APPROVED:
-            return output.choose("已支付", "PAID")
-        case Told.PENDING if resolves_to == api.TRANSACTION_STATE_REVERSED:
-            return output.choose("冲正中（未扣款）", "BEING REVERSED (not paid)")
-        case Told.PENDING:
-            return output.choose("核实中", "BEING SETTLED")
-        case _:
-            return output.choose("未支付", "NOT PAID")
+def _word(row: api.Transaction) -> str:
+    word = Word[api.Word.Name(row.word).removeprefix("WORD_")]
+    if row.original_transaction_id:
+        cancels = row.kind == api.TRANSACTION_KIND_CANCELLATION
+        what = output.choose("撤销", "CANCELLATION") if cancels else output.choose("退费", "REFUND")
+        return output.choose(f"{what}：{word.value[0]}", f"{what}: {word.value[1].lower()}")
+    ends = output.choose("（冲正中，最终不扣款）", " (being reversed: nothing is taken in the end)")
+    return output.choose(*word.value) + (ends if row.resolves_to == _REVERSED else "")
 
 
-def _credit_word(row: api.Transaction) -> str:
-    cancels = row.kind == api.TRANSACTION_KIND_CANCELLATION
-    what = output.choose("撤销", "CANCELLATION") if cancels else output.choose("退费", "REFUND")
-    if row.state == _APPROVED:
-        return what + output.choose("：已退回", ": given back")
-    return what + (
-        output.choose("：处理中", ": being settled")
-        if row.state == _PENDING
-        else output.choose("：未退回", ": declined")
-    )
+def _first_screen(at: client.Place) -> None:
+    async def work() -> first_screen.FirstScreen:
+        async with client.channel(at.his) as channel:
+            return await first_screen.ask(_stub(channel))
+
+    found = client.run(work(), at)
+    if output.wants_json():
+        output.echo_json(first_screen.as_json(found))
+    else:
+        first_screen.show(found)
 
 
 def _stub(channel: grpc.aio.Channel) -> TerminalServiceAsyncStub:

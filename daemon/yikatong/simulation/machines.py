@@ -47,6 +47,7 @@ from yikatong.terminal.events import Hub
 from yikatong.terminal.gateway_client import GatewayChannel, ReconciliationLink, money_link
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.reconciliation import Reconciliation
+from yikatong.terminal.recovered import Recovered
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 from yikatong.terminal.stages import Stage
@@ -332,15 +333,26 @@ class TerminalMachine(Machine):
         session = Session(self.name, "simulated", gateway, journal, clock)
         desk = cast("Desk", self.desk)
         runner = Runner(journal, link, session, desk, hub, clock, leave=partial(self._leave, life), new_id=self._new_id)
-        await runner.recover()
+        open_debits = await runner.recover()
         credited = Credits(
             journal, link, session, runner, hub, clock, leave=partial(self._leave, life), new_id=self._new_id
         )
-        await credited.recover()
+        open_credits = await credited.recover()
         config = DaemonConfig(terminal_id=self.name, gateway=Gateway("simulated", "-", "-", "-"))
         reconciling = Reconciliation(journal, session, runner, ReconciliationLink(gateway, self.name), clock)
         terminal = Terminal(
-            config, "simulated", clock, hub, journal, session, link, desk, runner, credited, reconciling
+            config,
+            "simulated",
+            clock,
+            hub,
+            journal,
+            session,
+            link,
+            desk,
+            runner,
+            credited,
+            reconciling,
+            Recovered(journal, clock, [*open_debits, *open_credits]),
         )
         server = Server(life, Edge())
         terminal_rpc.add_to(cast("grpc.aio.Server", server), terminal)

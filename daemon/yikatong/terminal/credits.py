@@ -116,8 +116,8 @@ class Credits:
         """Refunds a part of a debit; as `cancel`."""
         return await self._credit(CreditKind.REFUND, original, request_id, amount, operator_id, patience_s)
 
-    async def recover(self) -> int:
-        """Takes up every credit of the journal that is not decided. Returns how many there are."""
+    async def recover(self) -> list[TransactionId]:
+        """Takes up every credit of the journal that is not decided. Returns their ids."""
         rows = await self._journal.credits.open_rows()
         for row in rows:
             original = await self._journal.by_id(row.original)
@@ -125,7 +125,7 @@ class Credits:
             # What the last run has sent is not known: this is a repetition.
             live = self._live[row.transaction_id] = LiveCredit(row, original, attempts=1)
             await self._happen(live, CreditRestarted())
-        return len(rows)
+        return [row.transaction_id for row in rows]
 
     def nudge(self) -> None:
         """The link has come back: what waits to be repeated is repeated now."""

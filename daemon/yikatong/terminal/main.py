@@ -39,6 +39,7 @@ from yikatong.terminal.gateway_client import (
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits
 from yikatong.terminal.reconciliation import Reconciliation
+from yikatong.terminal.recovered import Recovered
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.selftest import SelfTest
 from yikatong.terminal.selftest_path import Bench
@@ -133,10 +134,11 @@ async def _assemble(
         desk = Desk(reader, SocialSecurityCard(), clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)
         stack.push_async_callback(runner.close)
-        recovered = await runner.recover()
+        open_debits = await runner.recover()
         credited = Credits(journal, link, session, runner, hub, clock, leave=leave, limits=limits)
         stack.push_async_callback(credited.close)
-        _log.info("journal read", open_rows=recovered, open_credits=await credited.recover())
+        open_credits = await credited.recover()
+        _log.info("journal read", open_rows=len(open_debits), open_credits=len(open_credits))
         reconciling = ReconciliationLink(gateway, config.terminal_id)
         reconciliation = Reconciliation(journal, session, runner, reconciling, clock)
         terminal = Terminal(
@@ -151,6 +153,7 @@ async def _assemble(
             runner,
             credited,
             reconciliation,
+            Recovered(journal, clock, [*open_debits, *open_credits]),
         )
         self_test = SelfTest(
             terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave, judge=admission.judge

@@ -39,7 +39,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
     async def GetTerminal(self, request: api.GetTerminalRequest, context: Context) -> api.GetTerminalResponse:
         terminal = self._terminal
         granted, refusal = terminal.session.granted, terminal.not_ready()
-        return api.GetTerminalResponse(
+        answer = api.GetTerminalResponse(
             terminal_id=terminal.session.terminal_id,
             institution=granted.institution if granted else "",
             institution_name=granted.institution_name if granted else "",
@@ -52,6 +52,8 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             fault_hotline=terminal.hotlines[1],
             open_transactions=len(terminal.runner.open_rows()) + len(terminal.credits.open_rows()),
         )
+        answer.started_at.FromDatetime(terminal.recovered.started_at)
+        return answer
 
     async def WatchTerminal(
         self, request: api.WatchTerminalRequest, context: Context
@@ -103,13 +105,13 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             bill_digest=hashlib.new("sm3", msgspec.json.encode(bill)).hexdigest(),
         )
         done = await self._terminal.runner.debit(row, bill, wait_ms=request.wait_ms, patience_s=_patience_s(context))
-        return api.DebitResponse(transaction=messages.debit(done, english=wants_english(context)))
+        return api.DebitResponse(transaction=self._answered(done, context))
 
     async def ConfirmTransaction(
         self, request: api.ConfirmTransactionRequest, context: Context
     ) -> api.ConfirmTransactionResponse:
         row = await self._terminal.runner.confirm(TransactionId(request.transaction_id))
-        return api.ConfirmTransactionResponse(transaction=messages.debit(row, english=wants_english(context)))
+        return api.ConfirmTransactionResponse(transaction=self._answered(row, context))
 
     async def CancelTransaction(
         self, request: api.CancelTransactionRequest, context: Context
@@ -120,7 +122,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             operator_id=request.operator_id,
             patience_s=_patience_s(context),
         )
-        return api.CancelTransactionResponse(transaction=messages.told(row, english=wants_english(context)))
+        return api.CancelTransactionResponse(transaction=self._answered(row, context))
 
     async def RefundTransaction(
         self, request: api.RefundTransactionRequest, context: Context
@@ -132,7 +134,12 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             operator_id=request.operator_id,
             patience_s=_patience_s(context),
         )
-        return api.RefundTransactionResponse(transaction=messages.credit(row, english=wants_english(context)))
+        return api.RefundTransactionResponse(transaction=self._answered(row, context))
+
+    def _answered(self, row: Transaction | Credit, context: Context) -> api.Transaction:
+        """What the caller is told of its own transaction."""
+        self._terminal.recovered.heard(row)
+        return messages.told(row, english=wants_english(context))
 
     async def GetTransaction(self, request: api.GetTransactionRequest, context: Context) -> api.GetTransactionResponse:
         journal, runner = self._terminal.journal, self._terminal.runner
@@ -150,6 +157,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
                 if row is None or word(row) is Word.NOT_PAID:
                     row = runner.at_work(lambda row: (row.order_no, row.order_part) == order) or row
         found, english = _found(row), wants_english(context)
+        self._terminal.recovered.heard(found)
         made = await journal.credits.of(found.transaction_id)
         return api.GetTransactionResponse(
             transaction=(await self._shown([found], english=english))[0],
@@ -181,16 +189,20 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
     async def ListTransactions(
         self, request: api.ListTransactionsRequest, context: Context
     ) -> api.ListTransactionsResponse:
-        size = request.page_size or _PAGE
+        english, size = wants_english(context), request.page_size or _PAGE
+        if request.recovered_only:
+            found = await self._terminal.recovered.rows()
+            return api.ListTransactionsResponse(transactions=await self._shown(found, english=english))
         journal = self._terminal.journal.credits
         rows = await journal.newest(size + 1, open_only=request.open_only, before=request.page_token)
         return api.ListTransactionsResponse(
-            transactions=await self._shown(rows[:size], english=wants_english(context)),
+            transactions=await self._shown(rows[:size], english=english),
             next_page_token=rows[size - 1].transaction_id if len(rows) > size else "",
         )
 
     async def GetReceipt(self, request: api.GetReceiptRequest, context: Context) -> api.GetReceiptResponse:
         journal, row = self._terminal.journal, _found(await self._row(request.transaction_id))
+        self._terminal.recovered.heard(row)
         granted = self._terminal.session.granted
         policy, fault = self._terminal.hotlines
         issuer = Issuer(granted.institution_name if granted else "", self._terminal.session.terminal_id, policy, fault)

@@ -167,8 +167,8 @@ class Runner:
         live = self._live.get(row.transaction_id)
         return row if live is None else live.row
 
-    async def recover(self) -> int:
-        """Takes up every open row of the journal. Returns how many there are."""
+    async def recover(self) -> list[TransactionId]:
+        """Takes up every open row of the journal. Returns their ids."""
         rows = [row for row in await self._journal.unresolved() if row.self_test is self._self_test]
         for row in rows:
             live = Live(row, Bill(), order=self.order_of(row))
@@ -176,7 +176,7 @@ class Runner:
             same_boot = row.boot_id == self._clock.boot_id
             young = same_boot and age_ms(row, self._clock) < self._limits.patience.total_s * 1000
             await self._happen(live, Restarted(young=young))
-        return len(rows)
+        return [row.transaction_id for row in rows]
 
     def at_work(self, wanted: Callable[[Transaction], bool]) -> Transaction | None:
         """The newest such transaction that is being worked on, on the disk or not yet; none that was refused."""

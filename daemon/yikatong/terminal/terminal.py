@@ -16,6 +16,7 @@ from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Hub, Readiness
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.reconciliation import Reconciliation
+from yikatong.terminal.recovered import Recovered
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 
@@ -35,6 +36,7 @@ class Terminal:
     runner: Runner
     credits: Credits
     reconciliation: Reconciliation
+    recovered: Recovered
 
     @property
     def his_may_read_identity(self) -> bool:

@@ -31,6 +31,11 @@ async def events(
     """Never ends by itself."""
     yield event(terminal, terminal.readiness(), english=english)
     yield event(terminal, await terminal.desk.reader.state(), english=english)
+    for row in await terminal.recovered.rows():
+        told = event(terminal, row, english=english)
+        yield api.WatchTerminalResponse(
+            at=told.at, recovered=api.RecoveredEvent(transaction=told.transaction.transaction)
+        )
     for reached in terminal.hub.present():
         yield event(terminal, reached, english=english)
     loop, rounds = asyncio.get_running_loop(), 0

@@ -478,6 +478,7 @@ class GetTerminalResponse(google.protobuf.message.Message):
     POLICY_HOTLINE_FIELD_NUMBER: builtins.int
     FAULT_HOTLINE_FIELD_NUMBER: builtins.int
     OPEN_TRANSACTIONS_FIELD_NUMBER: builtins.int
+    STARTED_AT_FIELD_NUMBER: builtins.int
     terminal_id: builtins.str
     institution: builtins.str
     institution_name: builtins.str
@@ -490,6 +491,10 @@ class GetTerminalResponse(google.protobuf.message.Message):
     policy_hotline: builtins.str
     fault_hotline: builtins.str
     open_transactions: builtins.int
+    @property
+    def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When the daemon was started."""
+
     def __init__(
         self,
         *,
@@ -504,8 +509,10 @@ class GetTerminalResponse(google.protobuf.message.Message):
         policy_hotline: builtins.str = ...,
         fault_hotline: builtins.str = ...,
         open_transactions: builtins.int = ...,
+        started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["fault_hotline", b"fault_hotline", "institution", b"institution", "institution_name", b"institution_name", "not_ready_reason", b"not_ready_reason", "open_transactions", b"open_transactions", "policy_hotline", b"policy_hotline", "ready", b"ready", "signed_in", b"signed_in", "software_version", b"software_version", "terminal_id", b"terminal_id", "treatment_region", b"treatment_region"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["fault_hotline", b"fault_hotline", "institution", b"institution", "institution_name", b"institution_name", "not_ready_reason", b"not_ready_reason", "open_transactions", b"open_transactions", "policy_hotline", b"policy_hotline", "ready", b"ready", "signed_in", b"signed_in", "software_version", b"software_version", "started_at", b"started_at", "terminal_id", b"terminal_id", "treatment_region", b"treatment_region"]) -> None: ...
 
 Global___GetTerminalResponse: typing_extensions.TypeAlias = GetTerminalResponse
 
@@ -553,6 +560,27 @@ class TransactionEvent(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["transaction", b"transaction"]) -> None: ...
 
 Global___TransactionEvent: typing_extensions.TypeAlias = TransactionEvent
+
+@typing.final
+class RecoveredEvent(google.protobuf.message.Message):
+    """A bill that was open when the daemon started, and how it stands now (`word`). Told to each new watcher first, until
+    the bill is settled and somebody has asked for it by itself, at most for a day.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRANSACTION_FIELD_NUMBER: builtins.int
+    @property
+    def transaction(self) -> Global___Transaction: ...
+    def __init__(
+        self,
+        *,
+        transaction: Global___Transaction | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["transaction", b"transaction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["transaction", b"transaction"]) -> None: ...
+
+Global___RecoveredEvent: typing_extensions.TypeAlias = RecoveredEvent
 
 @typing.final
 class StageEvent(google.protobuf.message.Message):
@@ -660,6 +688,7 @@ class WatchTerminalResponse(google.protobuf.message.Message):
     STAGE_FIELD_NUMBER: builtins.int
     TRANSACTION_FIELD_NUMBER: builtins.int
     HEALTH_FIELD_NUMBER: builtins.int
+    RECOVERED_FIELD_NUMBER: builtins.int
     @property
     def at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -670,6 +699,8 @@ class WatchTerminalResponse(google.protobuf.message.Message):
     def transaction(self) -> Global___TransactionEvent: ...
     @property
     def health(self) -> Global___HealthEvent: ...
+    @property
+    def recovered(self) -> Global___RecoveredEvent: ...
     def __init__(
         self,
         *,
@@ -678,10 +709,11 @@ class WatchTerminalResponse(google.protobuf.message.Message):
         stage: Global___StageEvent | None = ...,
         transaction: Global___TransactionEvent | None = ...,
         health: Global___HealthEvent | None = ...,
+        recovered: Global___RecoveredEvent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["at", b"at", "card", b"card", "event", b"event", "health", b"health", "stage", b"stage", "transaction", b"transaction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["at", b"at", "card", b"card", "event", b"event", "health", b"health", "stage", b"stage", "transaction", b"transaction"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["card", "stage", "transaction", "health"] | None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at", "card", b"card", "event", b"event", "health", b"health", "recovered", b"recovered", "stage", b"stage", "transaction", b"transaction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at", "card", b"card", "event", b"event", "health", b"health", "recovered", b"recovered", "stage", b"stage", "transaction", b"transaction"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["card", "stage", "transaction", "health", "recovered"] | None: ...
 
 Global___WatchTerminalResponse: typing_extensions.TypeAlias = WatchTerminalResponse
 
@@ -1057,20 +1089,24 @@ class ListTransactionsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     OPEN_ONLY_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    RECOVERED_ONLY_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """At most 200; 0 means 50."""
     open_only: builtins.bool
     """Only those whose outcome is still open."""
     page_token: builtins.str
     """Continue after this transaction."""
+    recovered_only: builtins.bool
+    """Only those that RecoveredEvent tells of, oldest first and all at once; the other fields are not looked at."""
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         open_only: builtins.bool = ...,
         page_token: builtins.str = ...,
+        recovered_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["open_only", b"open_only", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["open_only", b"open_only", "page_size", b"page_size", "page_token", b"page_token", "recovered_only", b"recovered_only"]) -> None: ...
 
 Global___ListTransactionsRequest: typing_extensions.TypeAlias = ListTransactionsRequest
 
