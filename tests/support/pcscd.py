@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, aclosing, contextmanager
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from yikatong.drivers.pcsc import PcscReader
 from yikatong.simulators.pcscd import PrivatePcscd, why_not_private
+from yikatong.simulators.reader import SimulatedReader
 from yikatong.simulators.vpcd import VirtualSlot
 
 
@@ -24,12 +27,27 @@ def _directory() -> Path:
 @contextmanager
 def private_pcscd() -> Iterator[tuple[PrivatePcscd, VirtualSlot]]:
     """A pcscd with an empty slot. Skips where there can be none; in CI that is a failure."""
+    with private_slots(1) as (pcscd, slots):
+        yield pcscd, slots[0]
+
+
+@contextmanager
+def private_slots(readers: int) -> Iterator[tuple[PrivatePcscd, list[VirtualSlot]]]:
+    """The same with several readers, whose slots (two each) are all empty, in the order of `PrivatePcscd.slots`."""
     if obstacle := why_not_private():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no private pcscd: {obstacle}")
     directory = _directory()
     try:
-        with PrivatePcscd(directory) as pcscd, VirtualSlot(pcscd.port) as slot:
+        with PrivatePcscd(directory, readers=readers) as pcscd, ExitStack() as stack:
             os.environ.update(pcscd.environment)
-            yield pcscd, slot
+            yield pcscd, [stack.enter_context(VirtualSlot(slot.port)) for slot in pcscd.slots]
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+async def empty(reader: PcscReader | SimulatedReader) -> None:
+    """Returns when the reader sees that no card is in it: pcscd looks every 0.4 s only."""
+    async with asyncio.timeout(10), aclosing(reader.watch()) as states:
+        async for state in states:
+            if state.present and not state.card_present:
+                return

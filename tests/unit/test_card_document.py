@@ -350,3 +350,55 @@ def test_a_link_is_not_kept_alive() -> None:
     gone = weakref.ref(link)
     del link
     assert gone() is None
+
+
+class _Turned:
+    """A link behind which the card can be changed without anybody noticing."""
+
+    def __init__(self, card: PretendCard) -> None:
+        self.link: CardLink = DirectLink(card)
+        self.atr = self.link.atr
+
+    def transmit(self, apdu: bytes | bytearray) -> bytes:
+        return self.link.transmit(apdu)
+
+
+@pytest.mark.parametrize("key", ["works", "first-generation", "third-generation"])
+def test_the_card_that_was_read_is_recognised_in_its_session_alone(key: str) -> None:
+    document, card = SocialSecurityCard(), find(key).make()
+    link = DirectLink(card)
+    identity = document.read_identity(link)
+    document.recognise(link, identity)
+    with pin() as typed:
+        document.verify_pin(link, typed)
+    document.recognise(link, identity)
+    card.reset()
+    with pytest.raises(YikatongError) as caught:
+        document.recognise(link, identity)
+    assert caught.value.reason is Reason.CARD_REMOVED
+    card.power_off()
+    with pytest.raises(YikatongError) as caught:
+        document.recognise(link, identity)
+    assert caught.value.reason is Reason.CARD_REMOVED
+
+
+def test_a_gated_card_that_lost_its_rights_is_not_recognised() -> None:
+    document, card = SocialSecurityCard(authenticator=_Terminal()), find("third-generation-gated").make()
+    link = DirectLink(card)
+    identity = document.read_identity(link)
+    document.recognise(link, identity)
+    card.reset()
+    link.transmit(bytes.fromhex("00A404000F7378312E73682EC9E7BBE1B1A3D5CF"))
+    with pytest.raises(YikatongError) as caught:
+        document.recognise(link, identity)
+    assert caught.value.reason is Reason.CARD_REMOVED
+
+
+def test_another_card_in_the_same_state_is_another_card() -> None:
+    document, link = SocialSecurityCard(), _Turned(find("works").make())
+    identity = document.read_identity(link)
+    link.link = DirectLink(find("works-qingdao").make())
+    document.read_identity(link)
+    with pytest.raises(YikatongError) as caught:
+        document.recognise(link, identity)
+    assert caught.value.reason is Reason.CARD_CHANGED

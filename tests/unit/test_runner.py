@@ -41,7 +41,7 @@ from yikatong.core.values import PersonName, TransactionId
 from yikatong.runtime.clock import SystemClock
 from yikatong.runtime.leg import Patience
 from yikatong.runtime.store import StoreFailed
-from yikatong.terminal.desk import Desk
+from yikatong.terminal.desk import Desk, Presented
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import Limits, ask_later
@@ -75,15 +75,21 @@ class _Desk:
     def __init__(self) -> None:
         self.gate: asyncio.Event | None = None
         self.refusal: YikatongError | None = None
+        self.swapped: YikatongError | None = None
         self.visits = 0
 
-    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> CardIdentity:
+    @asynccontextmanager
+    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> AsyncIterator[Presented]:
         self.visits += 1
         if self.gate is not None:
             await self.gate.wait()
         if self.refusal is not None:
             raise self.refusal
-        return IDENTITY
+        yield Presented(IDENTITY, self._same_card)
+
+    async def _same_card(self) -> None:
+        if self.swapped is not None:
+            raise self.swapped
 
 
 class World:
@@ -390,6 +396,35 @@ async def test_a_card_that_fails_refuses_before_anything_is_written(world: World
     assert world.far_end.calls == []
 
 
+@pytest.mark.parametrize("reason", [Reason.CARD_CHANGED, Reason.CARD_REMOVED])
+async def test_a_card_that_was_swapped_after_it_was_read_refuses_before_anything_is_written(
+    world: World, reason: Reason
+) -> None:
+    world.desk.swapped = YikatongError(reason)
+    with pytest.raises(YikatongError) as caught:
+        await world.debit(request())
+    assert caught.value.reason is reason
+    assert (await world.journal.head()).number == 0
+    assert world.far_end.calls == []
+    world.desk.swapped = None
+    assert (await world.debit(request())).state is State.APPROVED
+
+
+async def test_a_swap_while_the_cards_older_debit_is_settled_is_noticed(world: World) -> None:
+    """The last wait before money is asked for: what happens in it must not go unseen."""
+    world.far_end.line = Lost("debit", "enquire", "reverse", times=10_000)
+    older = await world.debit(request(), patience_s=0.01)
+    assert older.state is State.REVERSING
+    newer = asyncio.create_task(world.debit(request()))
+    await until(lambda: world.desk.visits == 2)
+    world.desk.swapped = YikatongError(Reason.CARD_REMOVED)
+    world.far_end.line = lambda method: None
+    with pytest.raises(YikatongError) as caught:
+        await newer
+    assert caught.value.reason is Reason.CARD_REMOVED
+    assert (await world.settled(older)).state is State.REVERSED
+
+
 async def test_a_held_debit_is_final_once_the_his_confirms(world: World) -> None:
     told = await world.debit(request(confirm_within_ms=60_000))
     assert (told.state, told.confirmed) == (State.HELD, False)
@@ -653,9 +688,7 @@ async def test_a_debit_that_people_uphold_is_approved_with_what_is_posted(world:
 
 
 @pytest.mark.parametrize("answer", [Reversed("V-1"), Tombstoned("T-1"), WasDeclined()])
-async def test_a_debit_that_people_reverse_is_reversed_and_its_order_free(
-    world: World, answer: ReversalAnswer
-) -> None:
+async def test_a_debit_that_people_reverse_is_reversed_and_its_order_free(world: World, answer: ReversalAnswer) -> None:
     told = await in_manual(world)
     world.far_end.reversal = answer
     done = await world.settled(told)

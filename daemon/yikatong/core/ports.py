@@ -63,6 +63,13 @@ class CardDocument(Protocol):
     def read_identity(self, link: CardLink) -> CardIdentity:
         """Raises NOT_A_SOCIAL_SECURITY_CARD, CARD_MALFORMED, CARD_NEEDS_AUTHENTICATION, and what the link raises."""
 
+    def recognise(self, link: CardLink, identity: CardIdentity) -> None:
+        """Asks the card, in the session in which it was read, whether it is still the one.
+
+        Raises CARD_REMOVED where it has left or lost its power since, CARD_CHANGED where another card answers, and what
+        the link raises.
+        """
+
     def verify_pin(self, link: CardLink, pin: Pin) -> None:
         """Presents the PIN once. Raises PIN_WRONG (fact `tries_left`), PIN_BLOCKED, and what the link raises."""
 

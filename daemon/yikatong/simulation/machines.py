@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -42,7 +43,7 @@ from yikatong.simulation.network import Channel, Line, Server
 from yikatong.terminal import rpc as terminal_rpc
 from yikatong.terminal.config import DaemonConfig, Gateway
 from yikatong.terminal.credits import Credits
-from yikatong.terminal.desk import Desk
+from yikatong.terminal.desk import Desk, Presented
 from yikatong.terminal.events import Hub
 from yikatong.terminal.gateway_client import GatewayChannel, ReconciliationLink, money_link
 from yikatong.terminal.journal import Journal
@@ -292,12 +293,13 @@ class CardDesk:
         self._chance = chance
         self.payer: Payer | None = None
 
-    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> CardIdentity:
+    @asynccontextmanager
+    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> AsyncIterator[Presented]:
         await asyncio.sleep(self._chance.dice.uniform(0.2, 3.0))
         payer = self.payer
         if payer is None or self._chance.hits(0.05, "card removed"):
             raise YikatongError(Reason.CARD_REMOVED)
-        return CardIdentity(
+        identity = CardIdentity(
             atr=bytes(17),
             algorithm=CardAlgorithm.SM4,
             identification_code=payer.identification_code,
@@ -308,6 +310,10 @@ class CardDesk:
             issue_date="",
             expiry_date="",
         )
+        yield Presented(identity, self._same_card)
+
+    async def _same_card(self) -> None:
+        """Nobody swaps cards here: tests/contract/test_same_card.py does."""
 
 
 class TerminalMachine(Machine):

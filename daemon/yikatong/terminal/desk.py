@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
 from yikatong.core.card import CardIdentity
 from yikatong.core.orders import Payer
-from yikatong.core.ports import CardDocument, CardReader, CardVisit, PinEntry
+from yikatong.core.ports import CardDocument, CardLink, CardReader, CardVisit, PinEntry
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Pin
 from yikatong.runtime.clock import Clock
 from yikatong.terminal.stages import Stage
 
 # Dates on a card are Chinese dates.
 _CHINA = timedelta(hours=8)
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A card whose holder has been verified, still in the reader.
+
+    `demand_same_card` asks the card itself: CARD_REMOVED where it was out, even for a moment, CARD_CHANGED where another
+    one answers. It comes last: between it and what is done with the identity there is nothing to wait for.
+    """
+
+    identity: CardIdentity
+    demand_same_card: Callable[[], Awaitable[None]]
 
 
 class Desk:
@@ -37,14 +51,20 @@ class Desk:
         async with self._visit(wait_ms, stage) as (_, identity):
             return identity
 
-    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> CardIdentity:
-        """Reads the card and has the PIN verified, in one visit: a card that is swapped in between is refused."""
+    @asynccontextmanager
+    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> AsyncIterator[Presented]:
+        """Reads the card and has the PIN verified. The visit lasts as long as the context: until money is asked for."""
         async with self._visit(wait_ms, stage) as (visit, identity):
             if self.pin_entry is not None:
                 stage(Stage.WAITING_FOR_PIN)
                 with await self.pin_entry.ask(timeout_ms=self._pin_timeout_ms) as pin:
-                    await visit.run(lambda link: self._document.verify_pin(link, pin))
-            return identity
+                    await visit.run(lambda link: self._present(link, identity, pin))
+            yield Presented(identity, lambda: visit.run(lambda link: self._document.recognise(link, identity)))
+
+    def _present(self, link: CardLink, identity: CardIdentity, pin: Pin) -> None:
+        """The PIN goes to the card that was read: another one would learn it, or lose one of its tries."""
+        self._document.recognise(link, identity)
+        self._document.verify_pin(link, pin)
 
     @asynccontextmanager
     async def _visit(

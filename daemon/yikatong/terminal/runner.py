@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from yikatong.core.bill import Bill
+from yikatong.core.card import CardIdentity
 from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned, WasDeclined
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.session import Granted
@@ -253,22 +254,13 @@ class Runner:
         try:
             self._require_no_twin(live)
             granted = self.require_able()
-            identity = await self._desk.identify(wait_ms=wait_ms, stage=lambda stage: self._stage(live, stage))
-            payer = payer_of(identity)
-            row = replace(
-                live.row,
-                institution=granted.institution,
-                treatment_region=granted.treatment_region,
-                epoch=granted.epoch,
-                payer_sealed=self._journal.vault.seal(payer, transaction_id=live.row.transaction_id),
-                card_tag=self._journal.vault.card_tag(payer),
-                card_number_masked=str(identity.card_number),
-                cardholder_masked=str(identity.name),
-            )
-            await self._require_settled_card(row)
-            self._session.require()
-            live.row, live.order = row, self.order_of(row)
-            live.row = replace(row, fingerprint=live.order.fingerprint.hex())
+            async with self._desk.identify(wait_ms=wait_ms, stage=lambda stage: self._stage(live, stage)) as presented:
+                row = self._addressed(live.row, granted, presented.identity)
+                await self._require_settled_card(row)
+                await presented.demand_same_card()
+                self._session.require()
+                live.row, live.order = row, self.order_of(row)
+                live.row = replace(row, fingerprint=live.order.fingerprint.hex())
         except YikatongError as error:
             live.refused = error
             return GaveUp(error.reason)
@@ -277,6 +269,20 @@ class Runner:
             live.refused = YikatongError(Reason.INTERNAL, "nothing was sent", outcome=Moved.NOT_MOVED.value)
             return GaveUp(Reason.INTERNAL)
         return Go()
+
+    def _addressed(self, row: Transaction, granted: Granted, identity: CardIdentity) -> Transaction:
+        """The row with who pays and what is granted."""
+        payer = payer_of(identity)
+        return replace(
+            row,
+            institution=granted.institution,
+            treatment_region=granted.treatment_region,
+            epoch=granted.epoch,
+            payer_sealed=self._journal.vault.seal(payer, transaction_id=row.transaction_id),
+            card_tag=self._journal.vault.card_tag(payer),
+            card_number_masked=str(identity.card_number),
+            cardholder_masked=str(identity.name),
+        )
 
     def _require_no_twin(self, live: Live) -> None:
         """The nervous double click: the same order under another request id, while the first is being prepared.

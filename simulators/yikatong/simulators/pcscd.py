@@ -1,4 +1,4 @@
-"""A real pcscd of our own, with a virtual reader, that leaves the machine's own pcscd alone.
+"""A real pcscd of our own, with virtual readers, that leaves the machine's own pcscd alone.
 
 It runs in a mount namespace where /run is empty, so that it sees no other pcscd, and finds no USB readers, so that it
 takes none away. Clients reach its socket through PCSCLITE_CSOCK_NAME, which libpcsclite reads once, when a process
@@ -7,6 +7,7 @@ first uses it: set it before, and use one directory for the life of a process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -22,12 +24,13 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import ReaderName
 
 READER_NAME: Final = ReaderName("Virtual PCD 00 00")
+SLOTS_PER_READER: Final = 2
 SOCKET_VARIABLE: Final = "PCSCLITE_CSOCK_NAME"
 _SYSTEM_SOCKET: Final = Path("/run/pcscd/pcscd.comm")
 _DRIVER_NAME: Final = "libifdvpcd.so"
 _DRIVER_FOLDERS: Final = (Path("/usr/lib/pcsc/drivers/serial"), Path("/usr/local/lib/pcsc/drivers/serial"))
 _READER_CONFIGURATION: Final = """\
-FRIENDLYNAME "Virtual PCD"
+FRIENDLYNAME "{name}"
 DEVICENAME /dev/null:{port:#06x}
 LIBPATH {driver}
 CHANNELID {port:#06x}
@@ -66,14 +69,41 @@ def system_virtual_reader(port: int) -> bool:
     return _answers(path) and _listens(port)
 
 
-class PrivatePcscd:
-    """A context manager: pcscd runs inside. `port` is where a card connects, `environment` what clients need."""
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot of a virtual reader: its PC/SC name, and the port where a card connects."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    name: ReaderName
+    port: int
+
+
+class PrivatePcscd:
+    """A context manager: pcscd runs inside, with `readers` virtual readers of two slots each.
+
+    `slots` are all of them, `port` and `reader_name` the first one's; `environment` is what clients need.
+    """
+
+    def __init__(self, directory: Path | None = None, *, readers: int = 1) -> None:
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="yikatong-pcscd-"))
-        self.port = _free_port_pair()
+        self._ports = _free_port_pairs(readers)
+        self.slots = tuple(
+            Slot(ReaderName(f"{_friendly(reader)} 00 {slot:02X}"), port + slot)
+            for reader, port in enumerate(self._ports)
+            for slot in range(SLOTS_PER_READER)
+        )
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def port(self) -> int:
+        return self._ports[0]
+
+    @property
+    def pid(self) -> int:
+        """Of the leader of its process group. Raises RuntimeError while it does not run."""
+        if self._process is None:
+            raise RuntimeError("this pcscd does not run")
+        return self._process.pid
 
     @property
     def socket_path(self) -> Path:
@@ -95,7 +125,10 @@ class PrivatePcscd:
             raise YikatongError(Reason.READER_FAILED, obstacle)
         (self.directory / "run").mkdir(parents=True, exist_ok=True)
         (self.directory / "no-usb").mkdir(exist_ok=True)
-        configuration = _READER_CONFIGURATION.format(port=self.port, driver=_driver())
+        configuration = "\n".join(
+            _READER_CONFIGURATION.format(name=_friendly(reader), port=port, driver=self._driver_of(reader))
+            for reader, port in enumerate(self._ports)
+        )
         (self.directory / "reader.conf").write_text(configuration, encoding="ascii")
         with (self.directory / "pcscd.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -139,14 +172,30 @@ class PrivatePcscd:
     ) -> None:
         self.close()
 
+    def _driver_of(self, reader: int) -> Path:
+        """A copy for each reader after the first: the driver keeps its slots in one table for the whole library."""
+        driver = _driver()
+        assert driver is not None
+        if reader == 0:
+            return driver
+        copy = self.directory / f"{reader}-{_DRIVER_NAME}"
+        if not copy.exists():
+            shutil.copy(driver, copy)
+        return copy
+
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _STARTED_WITHIN_S
-        while not (_answers(str(self.socket_path)) and _listens(self.port) and _listens(self.port + 1)):
+        while not (_answers(str(self.socket_path)) and all(_listens(slot.port) for slot in self.slots)):
             assert self._process is not None
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise YikatongError(Reason.READER_FAILED, "the private pcscd did not start")
             time.sleep(0.01)
+
+
+def _friendly(reader: int) -> str:
+    """Each its own: pcscd gives two readers of its configuration with one name the same full name too."""
+    return f"Virtual PCD {reader}" if reader else "Virtual PCD"
 
 
 def _driver() -> Path | None:
@@ -169,14 +218,17 @@ def _listens(port: int) -> bool:
         return False
 
 
-def _free_port_pair() -> int:
-    """A port whose follower is free as well: the virtual reader has two slots."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
+def _free_port_pairs(count: int) -> list[int]:
+    """Ports whose followers are free as well: a virtual reader has two slots."""
+    ports: list[int] = []
+    with contextlib.ExitStack() as held:
+        while len(ports) < count:
+            first, second = held.enter_context(socket.socket()), held.enter_context(socket.socket())
             first.bind(("127.0.0.1", 0))
             port: int = first.getsockname()[1]
             try:
                 second.bind(("127.0.0.1", port + 1))
             except (OSError, OverflowError):
                 continue
-            return port
+            ports.append(port)
+    return ports

@@ -71,6 +71,24 @@ class SocialSecurityCard:
         except GatedError as error:
             raise _refused(opened, error) from error
 
+    def recognise(self, link: CardLink, identity: CardIdentity) -> None:
+        """See the port. The environment is not selected again: a card that was without power for a moment is back in
+        its master file, without its rights, and gives itself away even where its number is the same.
+        """
+        files = Files(FetchedResponse(CorrectedLength(self._limited(link))))
+        try:
+            value = files.read(records.CARD_NUMBER, records.numbering(identity.spec_version))
+        except GatedError as error:
+            raise _session_lost(error.status) from error
+        except YikatongError as error:
+            if error.reason is not Reason.CARD_MUTE:  # silence of a card that has just answered: it has no power
+                raise
+            raise _session_lost() from error
+        if value is None:
+            raise _session_lost(records.ABSENT)
+        if text.card_number(value) != identity.card_number:
+            raise YikatongError(Reason.CARD_CHANGED, "another card answers")
+
     def verify_pin(self, link: CardLink, pin: Pin) -> None:
         """See the port. VERIFY goes to the card exactly once, whatever it answers; buffers are wiped."""
         limited = self._limited(link)
@@ -119,6 +137,11 @@ def _version_and_code(files: Files) -> tuple[str, CardIdentificationCode]:
 def _may_be_gated(card: OpenedCard, error: GatedError) -> bool:
     """Third-generation cards refuse in several ways, older ones only for want of a right (card-facts §2.6)."""
     return card.spec_version.startswith("3.") or error.status in {0x6982, 0x6985}
+
+
+def _session_lost(status: int = 0) -> YikatongError:
+    facts = {"sw": f"{status:04X}"} if status else {}
+    return YikatongError(Reason.CARD_REMOVED, "the card is no longer in the session in which it was read", **facts)
 
 
 def _refused(card: OpenedCard, error: GatedError) -> YikatongError:
