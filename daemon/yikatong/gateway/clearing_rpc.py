@@ -80,13 +80,10 @@ class Clearing(operations_grpc.ClearingServiceServicer):
         today, at, month = self._router.today, self._clock.now().isoformat(), request.month
         act = Act(kind=ActKind.MONTH_CLOSED, subject=month, at=at, operator=peer_name(context), reason=request.reason)
 
-        def job(connection: apsw.Connection) -> list[Statement]:
-            closed = statements.close_month(connection, month, today=today, at=at)
-            if not self._acts.of(connection, ActKind.MONTH_CLOSED, subject=month):
-                self._acts.add(connection, act)
-            return closed
+        def order(connection: apsw.Connection) -> None:
+            self._acts.add(connection, act)
 
-        found = await self._router.commit(job)
+        found = await statements.Closing(self._router.commit, month, at=at).run(order, today=today)
         return operations.CloseMonthResponse(statements=[_statement(statement) for statement in found])
 
     async def ListStatements(

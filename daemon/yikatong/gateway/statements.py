@@ -3,35 +3,51 @@
 A statement takes every claim up to the end of its month that is settled and that no earlier statement has taken. A
 debit is settled once it is confirmed, or together with its reversal; an unconfirmed one is carried on. So whatever
 comes late goes into the next month, and every claim goes into one statement at most.
+
+A month is closed in slices, between which money moves; statements appear all at once with the last one. A closing that
+was cut off is taken up where it was by the next order to close the same month.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Final
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import apsw
+import msgspec
 
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 from yikatong.ledger.report import Finding
 
+T = TypeVar("T")
+
 SCHEMA: Final = """
-CREATE TABLE statement (
+CREATE TABLE statement_draft (
     statement INTEGER PRIMARY KEY,
     month TEXT NOT NULL,
     treatment_region TEXT NOT NULL,
     home_region TEXT NOT NULL,
+    UNIQUE (month, treatment_region, home_region)
+) STRICT;
+CREATE TABLE statement (
+    statement INTEGER PRIMARY KEY REFERENCES statement_draft,
+    month TEXT NOT NULL,
+    treatment_region TEXT NOT NULL,
+    home_region TEXT NOT NULL,
     closed_at TEXT NOT NULL,
+    totals TEXT NOT NULL,
     digest BLOB NOT NULL,
     UNIQUE (month, treatment_region, home_region)
 ) STRICT;
+CREATE INDEX claim_undone ON claim (transaction_id, accounting_date) WHERE kind = 'CONTRA';
 CREATE TABLE statement_line (
     entry INTEGER PRIMARY KEY REFERENCES claim,
-    statement INTEGER NOT NULL REFERENCES statement,
+    statement INTEGER NOT NULL REFERENCES statement_draft,
     kind TEXT NOT NULL CHECK (kind IN ('DEBIT', 'REVERSAL', 'CANCELLATION', 'REFUND')),
     transaction_id TEXT NOT NULL,
     original TEXT NOT NULL,
@@ -52,22 +68,24 @@ BEGIN SELECT RAISE(ABORT, 'a statement is closed once'); END;
 """
 
 # A claim's receivable side says it all: treatment city, home city, amount. Settled: a confirmed debit, a debit whose
-# reversal lies in the same month, that reversal, and every credit.
+# reversal is not dated later than the month, that reversal, and every credit.
 _SETTLED: Final = """
-WITH reversed_later AS (SELECT transaction_id FROM claim WHERE kind = 'CONTRA' AND accounting_date > ?1)
-SELECT c.entry, c.region AS treatment_region, substr(c.account, 12) AS home_region, c.transaction_id, c.amount_fen,
-       c.accounting_date,
-       CASE c.kind WHEN 'DEBIT' THEN 'DEBIT' WHEN 'CONTRA' THEN 'REVERSAL' ELSE cr.kind END AS kind,
-       coalesce(cr.original, '') AS original, coalesce(cr.institution, r.institution) AS institution
+SELECT c.entry, c.region, substr(c.account, 12), c.transaction_id, c.amount_fen, c.accounting_date,
+       CASE c.kind WHEN 'DEBIT' THEN 'DEBIT' WHEN 'CONTRA' THEN 'REVERSAL' ELSE cr.kind END,
+       coalesce(cr.original, ''), coalesce(cr.institution, r.institution)
   FROM claim c
-  LEFT JOIN statement_line l ON l.entry = c.entry
   LEFT JOIN route r ON r.transaction_id = c.transaction_id
   LEFT JOIN credit_route cr ON cr.transaction_id = c.transaction_id
- WHERE l.entry IS NULL AND c.account LIKE 'receivable:%' AND c.accounting_date <= ?1
+ WHERE c.entry BETWEEN ?1 AND ?2 AND c.account LIKE 'receivable:%' AND c.accounting_date <= ?3
    AND (c.kind = 'CREDIT' OR r.state = 'CONFIRMED'
-        OR r.state = 'REVDONE' AND c.transaction_id NOT IN (SELECT transaction_id FROM reversed_later))
- ORDER BY treatment_region, home_region, c.entry"""
+        OR r.state = 'REVDONE' AND NOT EXISTS (
+           SELECT 1 FROM claim later WHERE later.transaction_id = c.transaction_id AND later.kind = 'CONTRA'
+              AND later.accounting_date > ?3))
+   AND c.entry NOT IN (SELECT entry FROM statement_line WHERE entry BETWEEN ?1 AND ?2)
+ ORDER BY c.entry"""
+_SLICE: Final = 5000
 _KINDS: Final = ("DEBIT", "REVERSAL", "CANCELLATION", "REFUND")
+_TOTALS: Final = msgspec.json.Decoder(dict[str, tuple[int, int]])
 _HEADER: Final = "accounting_date,transaction_id,kind,original,institution,amount_fen"
 
 
@@ -107,45 +125,88 @@ class Statement:
         return sum(amount_fen for _, amount_fen in self.totals.values())
 
 
-def close_month(connection: apsw.Connection, month: str, *, today: str, at: str) -> list[Statement]:
-    """Closes the month for every pair of cities; in one transaction. Closing it again returns what stands.
+class Commit(Protocol):
+    """The gateway's store. Raises YikatongError STORE_UNAVAILABLE: whether it is on the disk is then unknown."""
 
-    Raises YikatongError NOT_DECIDABLE: the month is not over, or a later one is closed already.
-    """
-    last = last_day(month)
-    if last >= today:
-        raise YikatongError(Reason.NOT_DECIDABLE, "the month is not over")
-    if connection.execute("SELECT 1 FROM statement_month WHERE month >= ?", (month,)).fetchone():
-        if connection.execute("SELECT 1 FROM statement_month WHERE month = ?", (month,)).fetchone():
-            return of_month(connection, month)
-        raise YikatongError(
-            Reason.NOT_DECIDABLE, "a later month is closed already: what is late goes into the next one"
-        )
-    connection.execute("INSERT INTO statement_month VALUES (?, ?)", (month, at))
-    pairs: dict[tuple[str, str], list[Line]] = {}
-    for entry, treatment, home, txid, amount_fen, day, kind, original, institution in connection.execute(
-        _SETTLED, (last,)
-    ):
-        line = Line(entry, kind, txid, original, institution, amount_fen, day)
-        pairs.setdefault((treatment, home), []).append(line)
-    for (treatment, home), lines in pairs.items():
-        connection.execute(
-            """INSERT INTO statement (month, treatment_region, home_region, closed_at, digest)
-               VALUES (?, ?, ?, ?, ?)""",
-            (month, treatment, home, at, _digest(month, treatment, home, lines)),
-        )
-        number = connection.last_insert_rowid()
+    def __call__(self, job: Callable[[apsw.Connection], T], /) -> Awaitable[T]: ...
+
+
+class Closing:
+    """Closes one month for every pair of cities. `at`: ISO 8601, UTC."""
+
+    def __init__(self, commit: Commit, month: str, *, at: str) -> None:
+        self._commit, self._month, self._at, self._last = commit, month, at, last_day(month)
+
+    async def run(self, order: Callable[[apsw.Connection], None], *, today: str) -> list[Statement]:
+        """Returns the statements; those that stand where the month is closed already.
+
+        `order` is carried out in the commit that begins it. Raises YikatongError NOT_DECIDABLE: the month is not over,
+        or a later one is closed, or another one is being closed.
+        """
+        if self._last >= today:
+            raise YikatongError(Reason.NOT_DECIDABLE, "the month is not over")
+        end = await self._commit(partial(self._begin, order=order))
+        for first in range(1, end + 1, _SLICE):
+            await self._commit(partial(self._take, first=first))
+        if end >= 0:
+            drafts = await self._commit(self._drafts)
+            sums = [(number, await self._sum(number, *pair)) for number, *pair in drafts]
+            await self._commit(partial(self._close, sums=sums))
+        return await self._commit(partial(of_month, month=self._month))
+
+    def _begin(self, connection: apsw.Connection, *, order: Callable[[apsw.Connection], None]) -> int:
+        """The last claim there is; -1 where the month is closed already."""
+        sql = "SELECT month, closed_at FROM statement_month WHERE month >= ? OR closed_at = ''"
+        known = {str(month): str(closed_at) for month, closed_at in connection.execute(sql, (self._month,))}
+        if known.get(self._month):
+            return -1
+        for other, closed_at in known.items():
+            if other != self._month:
+                wrong = "a later month is closed already" if closed_at else "another month is being closed"
+                raise YikatongError(Reason.NOT_DECIDABLE, wrong, month=other)
+        if self._month not in known:
+            order(connection)
+            connection.execute("INSERT INTO statement_month VALUES (?, '')", (self._month,))
+        return int(connection.execute("SELECT coalesce(max(entry), 0) FROM claim").fetchall()[0][0] or 0)
+
+    def _take(self, connection: apsw.Connection, *, first: int) -> None:
+        """Takes what is settled among the next claims; what an earlier statement or try has taken is passed over."""
+        rows = list(connection.execute(_SETTLED, (first, first + _SLICE - 1, self._last)))
+        numbers = {pair: self._draft(connection, *pair) for pair in {(row[1], row[2]) for row in rows}}
         connection.executemany(
             "INSERT INTO statement_line VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                (
-                    line.entry, number, line.kind, line.transaction_id, line.original, line.institution,
-                    line.amount_fen, line.accounting_date,
-                )
-                for line in lines
+                (entry, numbers[treatment, home], kind, txid, original, institution, amount_fen, day)
+                for entry, treatment, home, txid, amount_fen, day, kind, original, institution in rows
             ),
-        )  # fmt: skip
-    return of_month(connection, month)
+        )
+
+    def _draft(self, connection: apsw.Connection, treatment: str, home: str) -> int:
+        values = (self._month, treatment, home)
+        sql = """INSERT INTO statement_draft (month, treatment_region, home_region) VALUES (?, ?, ?)
+                     ON CONFLICT DO NOTHING"""
+        connection.execute(sql, values)
+        sql = "SELECT statement FROM statement_draft WHERE (month, treatment_region, home_region) = (?, ?, ?)"
+        return int(next(iter(connection.execute(sql, values)))[0])
+
+    def _drafts(self, connection: apsw.Connection) -> list[tuple[int, str, str]]:
+        sql = "SELECT statement, treatment_region, home_region FROM statement_draft WHERE month = ?"
+        return list(connection.execute(sql, (self._month,)))
+
+    async def _sum(self, number: int, treatment: str, home: str) -> _Sum:
+        made, after = _Sum(self._month, treatment, home), 0
+        while details := await self._commit(partial(lines, number=number, after=after, limit=_SLICE)):
+            made.add(details)
+            after = details[-1].entry
+        return made
+
+    def _close(self, connection: apsw.Connection, *, sums: list[tuple[int, _Sum]]) -> None:
+        connection.executemany(
+            """INSERT INTO statement SELECT statement, month, treatment_region, home_region, ?2, ?3, ?4
+                 FROM statement_draft WHERE statement = ?1""",
+            ((number, self._at, made.text, made.digest) for number, made in sums),
+        )
+        connection.execute("UPDATE statement_month SET closed_at = ? WHERE month = ?", (self._at, self._month))
 
 
 def last_day(month: str) -> str:
@@ -159,15 +220,15 @@ def last_day(month: str) -> str:
 
 def of_month(connection: apsw.Connection, month: str) -> list[Statement]:
     """Statements of a month; empty `month`: of all months, the newest first."""
-    sql = """SELECT statement, month, treatment_region, home_region, closed_at, digest FROM statement
+    sql = """SELECT statement, month, treatment_region, home_region, closed_at, totals, digest FROM statement
               WHERE ? IN ('', month) ORDER BY month DESC, treatment_region, home_region"""
     return [
-        Statement(row[0], row[1], Region(row[2]), Region(row[3]), row[4], bytes(row[5]), _totals(connection, row[0]))
-        for row in list(connection.execute(sql, (month,)))
+        Statement(row[0], row[1], Region(row[2]), Region(row[3]), row[4], bytes(row[6]), _TOTALS.decode(row[5]))
+        for row in connection.execute(sql, (month,))
     ]
 
 
-def lines(connection: apsw.Connection, number: int, *, after: int = 0, limit: int = -1) -> list[Line]:
+def lines(connection: apsw.Connection, number: int, *, after: int, limit: int) -> list[Line]:
     """The details of a statement in the order of the claims."""
     sql = """SELECT entry, kind, transaction_id, original, institution, amount_fen, accounting_date
                FROM statement_line WHERE statement = ? AND entry > ? ORDER BY entry LIMIT ?"""
@@ -178,7 +239,11 @@ def audit(connection: apsw.Connection) -> Iterator[Finding]:
     """Whether each statement still has its digest, and its lines are the claims that they stand for."""
     for statement in of_month(connection, ""):
         pair = statement.treatment.code, statement.home.code
-        if statement.digest != _digest(statement.month, *pair, lines(connection, statement.number)):
+        made, after = _Sum(statement.month, *pair), 0
+        while details := lines(connection, statement.number, after=after, limit=_SLICE):
+            made.add(details)
+            after = details[-1].entry
+        if (statement.digest, statement.totals) != (made.digest, made.totals):
             yield Finding("I8", f"{statement.month} {pair[0]}-{pair[1]}", "a closed statement was changed")
     sql = """SELECT l.entry FROM statement_line l JOIN statement s USING (statement)
                LEFT JOIN claim c ON c.entry = l.entry
@@ -188,15 +253,24 @@ def audit(connection: apsw.Connection) -> Iterator[Finding]:
         yield Finding("I1", f"claim:{entry}", "a statement's line does not fit the claim")
 
 
-def _totals(connection: apsw.Connection, number: int) -> dict[str, tuple[int, int]]:
-    sql = "SELECT kind, count(*), sum(amount_fen) FROM statement_line WHERE statement = ? GROUP BY kind"
-    found = {kind: (count, amount_fen) for kind, count, amount_fen in connection.execute(sql, (number,))}
-    return {kind: found.get(kind, (0, 0)) for kind in _KINDS}
+class _Sum:
+    """Totals by kind, and the digest: SM3 over the details as they are handed out, after a line that says of what."""
 
+    def __init__(self, month: str, treatment: str, home: str) -> None:
+        self._digest = hashlib.new("sm3", f"{month},{treatment},{home}\n{_HEADER}\n".encode())
+        self.totals = dict.fromkeys(_KINDS, (0, 0))
 
-def _digest(month: str, treatment: str, home: str, details: list[Line]) -> bytes:
-    """SM3 over the details as they are handed out, after a line that says what they are."""
-    digest = hashlib.new("sm3", f"{month},{treatment},{home}\n{_HEADER}\n".encode())
-    for line in details:
-        digest.update(f"{line.csv}\n".encode())
-    return digest.digest()
+    def add(self, details: Sequence[Line]) -> None:
+        self._digest.update("".join(f"{line.csv}\n" for line in details).encode())
+        for line in details:
+            count, amount_fen = self.totals[line.kind]
+            self.totals[line.kind] = (count + 1, amount_fen + line.amount_fen)
+
+    @property
+    def digest(self) -> bytes:
+        return self._digest.digest()
+
+    @property
+    def text(self) -> str:
+        """The totals as `_TOTALS` reads them."""
+        return msgspec.json.encode(self.totals).decode()
