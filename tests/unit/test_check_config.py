@@ -53,6 +53,60 @@ def test_mistakes_as_json(tmp_path: Path) -> None:
     assert mistake["key"] == "key"
 
 
+GATEWAY = """\
+listen = "localhost:0"
+state_dir = "/nowhere"
+[tls]
+authority = "a"
+certificate = "b"
+key = "c"
+[[cities]]
+region = "370100"
+name_zh = "济南"
+name_en = "Jinan"
+[[cities]]
+region = "370100"
+name_zh = "济南"
+name_en = "Jinan"
+address = "core:1"
+[[institutions]]
+code = "P37010000001"
+name = "示例药店"
+region = "370100"
+[[terminals]]
+terminal_id = "A"
+institution = "P37010000001"
+[[terminals]]
+terminal_id = "A"
+institution = "P37010000002"
+"""
+
+
+def test_what_contradicts_itself_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(GATEWAY, encoding="utf-8")
+    told = check(file, "--lang", "en")
+    assert told.exit_code == 1
+    assert [line.removeprefix(f"✗ {file}: ") for line in told.stderr.splitlines()] == [
+        "city_tls: missing; a city has an address",
+        "line 12: cities.1.region: listed twice",
+        "line 24: terminals.1.terminal_id: listed twice",
+        "line 25: terminals.1.institution: this institution is not listed",
+    ]
+    assert "第 12 行：cities.1.region：重复登记" in check(file, "--lang", "zh").stderr
+
+
+def test_a_window_takes_no_simulated_reader_and_no_socket_that_linux_refuses(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    text = (SAMPLES / "daemon.toml").read_text(encoding="utf-8")
+    file.write_text(text.replace('#kind = "pcsc"', 'kind = "simulated"').replace("#his =", f'his = "/{"x" * 100}" #'))
+    told = json.loads(check(file, "--json").stdout)
+    assert [mistake["key"] for mistake in told["mistakes"]] == ["reader.kind", "sockets.his"]
+    assert all(mistake["line"] for mistake in told["mistakes"])
+    file.write_text(file.read_text().replace("#development = false", "development = true"))
+    assert [mistake["key"] for mistake in json.loads(check(file, "--json").stdout)["mistakes"]] == ["sockets.his"]
+
+
 @pytest.mark.parametrize("text", ["", "colour = 1\n", "[gateway]\n"])
 def test_a_file_that_could_be_anything_asks_for_its_kind(text: str, tmp_path: Path) -> None:
     file = tmp_path / "a.toml"

@@ -85,10 +85,10 @@ def test_a_city_is_open_from_and_to(date: str, reason: Reason | None) -> None:
 @pytest.mark.parametrize(
     ("key", "changes"),
     [
-        ("cities", {"cities": [CityConfig(FAR.code, "威海", "Weihai")] * 2}),
-        ("institutions", {"institutions": [InstitutionConfig(PHARMACY.code, "测试药店", HERE.code)] * 2}),
-        ("terminals", {"terminals": [TerminalConfig(TERMINAL, PHARMACY.code)] * 2}),
-        ("terminals.institution", {"institutions": []}),
+        ("cities.1.region", {"cities": [CityConfig(FAR.code, "威海", "Weihai")] * 2}),
+        ("institutions.1.code", {"institutions": [InstitutionConfig(PHARMACY.code, "测试药店", HERE.code)] * 2}),
+        ("terminals.1.terminal_id", {"terminals": [TerminalConfig(TERMINAL, PHARMACY.code)] * 2}),
+        ("terminals.0.institution", {"institutions": []}),
     ],
 )
 def test_a_registry_that_contradicts_itself_is_refused(key: str, changes: dict[str, object]) -> None:

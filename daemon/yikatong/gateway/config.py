@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
 from yikatong.core.selftest import TEST_PERSON
+from yikatong.runtime.config_check import Finding
 from yikatong.runtime.tls import Identity
 
 RegionCode = Annotated[str, msgspec.Meta(pattern="^[0-9]{6}$")]
@@ -86,3 +88,26 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     cities: list[CityConfig] = []
     institutions: list[InstitutionConfig] = []
     terminals: list[TerminalConfig] = []
+
+    def contradictions(self) -> list[Finding]:
+        """What is listed twice, a terminal of no institution, and a city's core without a certificate for it."""
+        found = [
+            *_twice("cities", "region", [city.region for city in self.cities]),
+            *_twice("institutions", "code", [institution.code for institution in self.institutions]),
+            *_twice("terminals", "terminal_id", [terminal.terminal_id for terminal in self.terminals]),
+        ]
+        known = {institution.code for institution in self.institutions}
+        for index, terminal in enumerate(self.terminals):
+            if terminal.institution not in known:
+                zh, en = "没有登记这家机构", "this institution is not listed"
+                found.append(Finding(("terminals", index, "institution"), zh, en))
+        if self.city_tls is None and any(city.address for city in self.cities):
+            zh, en = "缺少；有城市写了 address", "missing; a city has an address"
+            found.append(Finding(("city_tls",), zh, en))
+        return found
+
+
+def _twice(section: str, key: str, names: list[str]) -> Iterator[Finding]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Finding((section, index, key), "重复登记", "listed twice")

@@ -178,22 +178,11 @@ def _home_city(config: CityConfig) -> HomeCity:
 
 def registry_from(config: GatewayConfig) -> Registry:
     """Raises YikatongError CONFIGURATION_INVALID where something is there twice or points nowhere."""
+    for found in config.contradictions():
+        raise YikatongError(Reason.CONFIGURATION_INVALID, found.en, key=".".join(map(str, found.keys)))
     members = [
         Member(Institution(i.code), i.name, Region(i.region), Agreement(i.agreement)) for i in config.institutions
     ]
-    known = {member.institution.code for member in members}
-    for what, names in (
-        ("cities", [city.region for city in config.cities]),
-        ("institutions", [institution.code for institution in config.institutions]),
-        ("terminals", [terminal.terminal_id for terminal in config.terminals]),
-    ):
-        if len(set(names)) != len(names):
-            raise YikatongError(Reason.CONFIGURATION_INVALID, f"something is listed twice in {what}", key=what)
-    for terminal in config.terminals:
-        if terminal.institution not in known:
-            raise YikatongError(
-                Reason.CONFIGURATION_INVALID, "a terminal's institution is not listed", key="terminals.institution"
-            )
     return Registry(
         [_home_city(city) for city in config.cities],
         members,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.runtime.config_check import Finding, findings, lines_of
+from yikatong.runtime.config_check import Finding, contradictions, findings, lines_of
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -47,13 +47,20 @@ class ConfigurationInvalid(YikatongError):
 
 
 def load(path: Path, shape: type[T]) -> T:
-    """Reads `path` into `shape` (a msgspec Struct that forbids unknown fields). Raises ConfigurationInvalid."""
+    """Reads `path` into `shape` (a msgspec Struct that forbids unknown fields). Raises ConfigurationInvalid.
+
+    What contradicts itself (config_check.Consistent) is looked for once each key is right by itself.
+    """
     text, document = read(path)
-    if found := findings(shape, document):
-        lines = lines_of(text)
-        mistakes = [_mistake(finding, lines) for finding in found]
-        raise ConfigurationInvalid(path, sorted(mistakes, key=lambda mistake: mistake.line))
-    return msgspec.convert(document, shape, strict=True)
+    found = findings(shape, document)
+    if not found:
+        value = msgspec.convert(document, shape, strict=True)
+        found = contradictions(value)
+        if not found:
+            return value
+    lines = lines_of(text)
+    mistakes = [_mistake(finding, lines) for finding in found]
+    raise ConfigurationInvalid(path, sorted(mistakes, key=lambda mistake: mistake.line))
 
 
 def read(path: Path) -> tuple[str, dict[str, Any]]:

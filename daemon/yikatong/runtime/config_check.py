@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import NoneType
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Protocol, get_args, get_origin, runtime_checkable
 
 import msgspec
 from msgspec import inspect
@@ -32,6 +32,19 @@ class Finding:
     keys: Keys
     zh: str
     en: str
+
+
+@runtime_checkable
+class Consistent(Protocol):
+    """A configuration whose keys can contradict each other though each is right by itself."""
+
+    def contradictions(self) -> list[Finding]:
+        """All of them; empty where there are none."""
+
+
+def contradictions(configuration: object) -> list[Finding]:
+    """What its keys say against each other; empty also where they can't."""
+    return configuration.contradictions() if isinstance(configuration, Consistent) else []
 
 
 def findings(shape: Any, value: Any, keys: Keys = ()) -> list[Finding]:

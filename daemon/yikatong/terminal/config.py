@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
+from yikatong.runtime.config_check import Finding
 from yikatong.runtime.tls import Identity
+
+SOCKET_PATH_MAX: Final = 100
+"""Bytes; Linux takes 107."""
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -73,6 +77,17 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     self_test_days: Positive = 8
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     development: bool = False
+
+    def contradictions(self) -> list[Finding]:
+        found = []
+        if self.reader.kind == "simulated" and not self.development:
+            zh, en = "simulated 只能用于开发模式（development = true）", "simulated needs development = true"
+            found.append(Finding(("reader", "kind"), zh, en))
+        for name in ("his", "technician"):
+            if len(getattr(self.sockets, name).encode()) > SOCKET_PATH_MAX:
+                zh, en = f"路径超过 {SOCKET_PATH_MAX} 字节", f"its path is longer than {SOCKET_PATH_MAX} bytes"
+                found.append(Finding(("sockets", name), zh, en))
+        return found
 
     @property
     def journal(self) -> Path:
