@@ -23,8 +23,8 @@ _CHINA = timedelta(hours=8)
 class Presented:
     """A card whose holder has been verified, still in the reader.
 
-    `demand_same_card` asks the card itself: CARD_REMOVED where it was out, even for a moment, CARD_CHANGED where another
-    one answers. It comes last: between it and what is done with the identity there is nothing to wait for.
+    `demand_same_card` asks the card itself: CARD_REMOVED where it was out, even for a moment, CARD_CHANGED for another
+    card. It comes last: between it and what is done with the identity there is nothing to wait for.
     """
 
     identity: CardIdentity
