@@ -49,6 +49,21 @@ class CardIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class ResidentCard:
+    """What a resident identity card (居民身份证) says, as far as it tells who pays; the rest of it is not kept.
+
+    `valid_from` and `valid_until` are `YYYY-MM-DD`; `valid_until` is empty where the card has no end (长期).
+    `unreadable_fields` names what could not be understood and is not needed (`name`).
+    """
+
+    number: SocialSecurityNumber
+    name: PersonName
+    valid_from: str
+    valid_until: str
+    unreadable_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReaderState:
     """One reader as it is seen now."""
 

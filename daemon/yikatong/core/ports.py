@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
-from yikatong.core.card import CardIdentity, ReaderState
+from yikatong.core.card import CardIdentity, ReaderState, ResidentCard
 from yikatong.core.values import Pin, ReaderName, VoucherCode
 
 T = TypeVar("T")
@@ -100,5 +100,20 @@ class CodeScanner(Protocol):
 
     async def check(self) -> None:
         """Raises NO_SCANNER, SCANNER_FAILED or DEVICE_BUSY where its line can't be opened."""
+
+    async def close(self) -> None: ...
+
+
+class ResidentCardReader(Protocol):
+    """Where the cardholder lays a resident identity card."""
+
+    async def read(self, *, timeout_ms: int) -> ResidentCard:
+        """Waits for a card and reads it.
+
+        Raises NO_ID_CARD, ID_CARD_MALFORMED, NO_ID_CARD_READER, ID_CARD_READER_FAILED, DEVICE_BUSY.
+        """
+
+    async def check(self) -> None:
+        """Raises NO_ID_CARD_READER, ID_CARD_READER_FAILED or DEVICE_BUSY where it does not answer."""
 
     async def close(self) -> None: ...

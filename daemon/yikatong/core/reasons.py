@@ -67,6 +67,10 @@ class Reason(Enum):
     SCANNER_FAILED = "SCANNER_FAILED"
     SCAN_TIMEOUT = "SCAN_TIMEOUT"
     SCAN_UNREADABLE = "SCAN_UNREADABLE"
+    NO_ID_CARD = "NO_ID_CARD"
+    ID_CARD_MALFORMED = "ID_CARD_MALFORMED"
+    NO_ID_CARD_READER = "NO_ID_CARD_READER"
+    ID_CARD_READER_FAILED = "ID_CARD_READER_FAILED"
     CARD_REPORTED_LOST = "CARD_REPORTED_LOST"
     PERSON_NOT_INSURED = "PERSON_NOT_INSURED"
     NO_PERSONAL_ACCOUNT = "NO_PERSONAL_ACCOUNT"
@@ -175,6 +179,10 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.SCANNER_FAILED: _before("扫码器故障。", "The code scanner failed.", "请重新插拔扫码器；仍然失败时请拨打故障热线。", "Unplug and replug the scanner; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.SCAN_TIMEOUT: _before("未在规定时间内扫到二维码。", "No code was scanned in time.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
     Reason.SCAN_UNREADABLE: _before("扫到的不是一个完整的二维码。", "What was scanned is not one whole code.", "请只出示一个医保电子凭证二维码，重新扫描。", "Present one e-voucher code and scan again."),
+    Reason.NO_ID_CARD: _before("没有读到居民身份证。", "No resident identity card was read.", "请把身份证拿开后重新放到感应区，读完前不要移动。", "Lift the card, lay it on the reader again and leave it there until it has been read."),
+    Reason.ID_CARD_MALFORMED: _before("身份证内容不符合规范。", "The identity card's data break the specification.", "请重新放置；仍然失败时请改用社会保障卡。", "Lay it again; if it fails again use the social security card."),
+    Reason.NO_ID_CARD_READER: _before("找不到身份证阅读器。", "No reader of identity cards was found.", "请检查身份证阅读器连线。", "Check the reader's cable.", status=Status.UNAVAILABLE),
+    Reason.ID_CARD_READER_FAILED: _before("身份证阅读器故障。", "The reader of identity cards failed.", "请重新插拔身份证阅读器；仍然失败时请拨打故障热线。", "Unplug and replug the reader; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.CARD_REPORTED_LOST: _declined("此卡已挂失。", "This card has been reported lost.", "请拨打政策热线；可改用现金支付。", "Call the policy hotline; take another means of payment."),
     Reason.PERSON_NOT_INSURED: _declined("未查到参保信息。", "No insurance is on record for this person.", "请拨打政策热线核实参保地。", "Call the policy hotline to find the home region."),
     Reason.NO_PERSONAL_ACCOUNT: _declined("参保人没有个人账户。", "This person has no personal account.", "居民医保一般没有个人账户；可改用现金支付。", "Residents' insurance usually has none; take another means of payment."),

@@ -6,13 +6,12 @@ here as there: Enter is 0x0D, cancel 0x1B, backspace 0x08; keys are sent only wh
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
-from yikatong.simulators.serial_line import SerialLine
+from yikatong.simulators.serial_device import SerialDevice
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -68,75 +67,25 @@ class Temper:
     """Hears everything, says nothing."""
 
 
-class PinPad:
-    """A pad in a thread of its own, from `with` to the end of the block. It starts plugged in.
+class PinPad(SerialDevice):
+    """The pad; freshly powered its keys are off.
 
     `cardholder` is what happens at each prompt in turn; when it runs out, nothing.
     """
 
     def __init__(self, name: Path, cardholder: Iterable[Presses] = (), *, temper: Temper | None = None) -> None:
-        self._line = SerialLine(name)
-        self._cardholder = deque(cardholder)
         self._temper = temper or Temper()
+        super().__init__(name, byte_pause_s=self._temper.byte_pause_s, silent=self._temper.silent)
+        self._cardholder = deque(cardholder)
         self._keys_on = False
-        self._outbox: deque[int] = deque()
         self._text_follows = 0  # bytes of an ESC sequence that are no commands
         self._escaped = False
-        self._heard: list[int] = []
-        self._news = threading.Condition()
-        self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._work, name=f"pinpad-{name.name}", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._line.plug()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._leaving.set()
-        self._line.wake()
-        self._thread.join()
-        self._line.close()
-
-    @property
-    def heard(self) -> list[int]:
-        """Every command byte so far, in order."""
-        with self._news:
-            return list(self._heard)
-
-    def wait_heard(self, command: Command, *, times: int = 1, timeout_s: float = 10.0) -> None:
-        """Returns once `command` has come `times` times since the start; raises TimeoutError."""
-        with self._news:
-            if not self._news.wait_for(lambda: self._heard.count(command) >= times, timeout_s):
-                raise TimeoutError(f"the pad did not hear {command.name} {times} times")
 
     def press(self, keys: bytes) -> None:
         """Someone presses keys now, prompt or not; a pad whose keys are off sends nothing."""
         if self._keys_on:
             self._send(keys)
             self._line.wake()
-
-    def make_noise(self, noise: bytes) -> None:
-        """Bytes on the line that nobody pressed."""
-        self._line.write(noise)
-
-    def unplug(self) -> None:
-        self._line.unplug()
-        self._rest()
-
-    def plug(self) -> None:
-        """Back again, freshly powered: the keys are off."""
-        self._line.plug()
-
-    def _work(self) -> None:
-        while not self._leaving.is_set():
-            for byte in self._line.read(wait_s=self._temper.byte_pause_s if self._outbox else None):
-                self._hear(byte)
-            if self._temper.byte_pause_s and self._outbox:
-                self._line.write(bytes([self._outbox.popleft()]))
-            elif self._outbox:
-                self._line.write(bytes(self._outbox))
-                self._outbox.clear()
 
     def _hear(self, byte: int) -> None:
         if self._escaped:  # ESC S n text: n bytes to show; ESC C: clear the display
@@ -150,9 +99,7 @@ class PinPad:
             self._escaped = True
             return
         self._obey(byte)
-        with self._news:
-            self._heard.append(byte)
-            self._news.notify_all()
+        self._note(byte)
 
     def _obey(self, byte: int) -> None:
         match byte:
@@ -169,11 +116,7 @@ class PinPad:
             case _:
                 pass  # a real pad ignores what it does not know
 
-    def _send(self, data: bytes) -> None:
-        if not self._temper.silent:
-            self._outbox.extend(data)
-
     def _rest(self) -> None:
         """Keys off, and whatever was still to be sent forgotten."""
         self._keys_on = False
-        self._outbox.clear()
+        super()._rest()
