@@ -153,8 +153,8 @@ class Relay:
         wait_s += dice.uniform(0.0, weather.delay_s)
         if wait_s:
             await asyncio.sleep(wait_s)
-        if connection.swallows:  # meanwhile
-            return True
+        if connection.swallows:
+            return True  # type: ignore[unreachable]  # another task sets it while this one sleeps
         sink.write(chunk[: dice.randrange(len(chunk))] if truncated else chunk)
         await sink.drain()
         if truncated:

@@ -92,7 +92,7 @@ class Disk:
     def moment(self) -> Moment:
         """What a loss of power now has to work with."""
         numbers: dict[int, int] = {}
-        contents = []
+        contents: list[tuple[bytes, tuple[Change, ...]]] = []
         for file in self._files():
             if id(file) not in numbers:
                 numbers[id(file)] = len(contents)
