@@ -197,9 +197,11 @@ async def _prompts(his: TerminalServiceAsyncStub) -> AsyncIterator[None]:
     await watching.wait_for_connection()
 
     async def show() -> None:
+        shown = api.STAGE_UNSPECIFIED
         async for event in watching:
-            if event.HasField("stage"):
-                click.echo(f"   › {event.stage.prompt}")
+            if event.HasField("stage"):  # one that lasts comes again: then it is said who keeps us waiting
+                click.echo(f"   › {event.stage.sentence if event.stage.stage == shown else event.stage.prompt}")
+                shown = event.stage.stage
 
     task = asyncio.create_task(show())
     try:

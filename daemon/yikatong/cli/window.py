@@ -155,7 +155,12 @@ def refund(config: Path | None, transaction: str, amount: str, request_id: str) 
 @output.with_json
 @output.with_language
 @output.with_debug
-@click.option("--open", "open_only", is_flag=True, help="未决交易，及启动后已有结果的 / what is open, and what was when the daemon started")
+@click.option(
+    "--open",
+    "open_only",
+    is_flag=True,
+    help="未决交易，及启动后已有结果的 / what is open, and what was when the daemon started",
+)
 @click.option("--count", type=click.IntRange(1, 200), default=20, help="条数 / how many")
 def transactions(config: Path | None, open_only: bool, count: int) -> None:
     """列出最近的交易（北京时间）/ List transactions, newest first, in Beijing time.
