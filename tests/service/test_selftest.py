@@ -288,7 +288,9 @@ def _self_test(province: World, port: int, terminal: Daemon, make: Callable[[], 
 
     channel = province.channel(port)
     bench = Bench(reader, SocialSecurityCard(), sound.IDENTITY, self_test_link(channel), sound.Cardholder())
-    return SelfTest(terminal.terminal, lambda: bench, SessionLink(channel), leave=pytest.fail, judge=lambda report: None)
+    return SelfTest(
+        terminal.terminal, lambda: bench, SessionLink(channel), leave=pytest.fail, judge=lambda report: None
+    )
 
 
 async def _reports(terminal: Daemon) -> list[Any]:
