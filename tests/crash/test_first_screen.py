@@ -194,3 +194,8 @@ async def test_a_debit_that_waited_for_its_confirmation_is_not_paid_after_a_powe
         rows = await _settled(province, his, ["RX-2000"])
         assert (rows["RX-2000"].word, rows["RX-2000"].reason) == (api.WORD_NOT_PAID, "NOT_CONFIRMED_IN_TIME")
         assert await _taken_fen(province, held.transaction_id) == 0
+        province.kill("daemon")
+    province.start("daemon")
+    async with _his(province) as his:  # the power has failed twice, and nobody has heard yet
+        rows = await _recovered(his)
+        assert (rows["RX-2000"].word, rows["RX-2000"].transaction_id) == (api.WORD_NOT_PAID, held.transaction_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.clock import SystemClock
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.recovered import Recovered
+from yikatong.terminal.recovered import Recovered, still_news
 
 DAY_MS = 24 * 3_600_000
 
@@ -42,6 +43,22 @@ async def test_how_it_stands_is_what_the_journal_says(journal: Journal) -> None:
     assert await recovered.rows() == [reversing]
     done = await journal.record(replace(reversing, state=State.REVERSED))
     assert await recovered.rows() == [done]
+
+
+def test_what_an_earlier_start_had_found_is_news_for_a_day() -> None:
+    now = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    morning, before = "2026-01-02T08:00:00+00:00", "2026-01-01T08:00:00+00:00"
+    found = [
+        row(State.REVERSED, recovered=True, decided_at=morning),
+        row(State.APPROVED, recovered=True, decided_at=morning),
+    ]
+    others = [
+        row(State.REVERSED, recovered=True, decided_at=before),
+        row(State.REVERSED, decided_at=morning),
+        row(State.REVERSING, recovered=True),
+        row(State.HELD, recovered=True, decided_at=morning),
+    ]
+    assert still_news([*others, *found], now) == [made.transaction_id for made in found]
 
 
 async def test_only_what_is_settled_is_forgotten_once_it_is_heard(journal: Journal) -> None:

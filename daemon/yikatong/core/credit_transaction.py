@@ -16,6 +16,7 @@ class Credit:
 
     Order, purpose, card and home city are the original's, for people. `balance_fen` is the account's balance after
     it; None on an approved credit: the account is closed, the money lies in its city's suspense account.
+    `recovered`: a start found it open, and it has been written since.
     """
 
     kind: CreditKind
@@ -47,6 +48,7 @@ class Credit:
     accounting_date: str = ""
     refundable_fen: int = 0
     balance_fen: int | None = None
+    recovered: bool = False
 
     @property
     def amount(self) -> Fen:

@@ -123,7 +123,7 @@ class Credits:
             original = await self._journal.by_id(row.original)
             assert original is not None, "the journal keeps the original of each of its credits"
             # What the last run has sent is not known: this is a repetition.
-            live = self._live[row.transaction_id] = LiveCredit(row, original, attempts=1)
+            live = self._live[row.transaction_id] = LiveCredit(replace(row, recovered=True), original, attempts=1)
             await self._happen(live, CreditRestarted())
         return [row.transaction_id for row in rows]
 

@@ -19,6 +19,7 @@ from yikatong.api.diagnostics.v1 import diagnostics_pb2
 from yikatong.api.terminal.v1 import terminal_pb2
 from yikatong.core.ports import CardReader, PinEntry
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.transaction import Transaction
 from yikatong.drivers.card import SocialSecurityCard
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
@@ -39,7 +40,7 @@ from yikatong.terminal.gateway_client import (
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits
 from yikatong.terminal.reconciliation import Reconciliation
-from yikatong.terminal.recovered import Recovered
+from yikatong.terminal.recovered import Recovered, still_news
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.selftest import SelfTest
 from yikatong.terminal.selftest_path import Bench
@@ -129,7 +130,8 @@ async def _assemble(
             stack.push_async_callback(keypad.close)
         session = Session(config.terminal_id, version("yikatong"), gateway, journal, clock)
         hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
-        hub.usual.seed(reversed(await journal.newest(SEEDED, open_only=False)))
+        latest = (await journal.credits.newest(SEEDED, open_only=False))[::-1]
+        hub.usual.seed(row for row in latest if isinstance(row, Transaction))
         timeout_ms = config.pin_keypad.timeout_ms if config.pin_keypad else 0
         desk = Desk(reader, SocialSecurityCard(), clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)
@@ -153,7 +155,7 @@ async def _assemble(
             runner,
             credited,
             reconciliation,
-            Recovered(journal, clock, [*open_debits, *open_credits]),
+            Recovered(journal, clock, [*still_news(latest, clock.now()), *open_debits, *open_credits]),
         )
         self_test = SelfTest(
             terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave, judge=admission.judge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Final
 
 from yikatong.core.credit_transaction import Credit
@@ -12,7 +13,18 @@ from yikatong.core.words import Word, word
 from yikatong.runtime.clock import Clock
 from yikatong.terminal.journal import Journal
 
-_KEPT_MS: Final = 24 * 3_600_000
+_KEPT: Final = timedelta(days=1)
+
+
+def still_news(rows: Iterable[Transaction | Credit], now: datetime) -> list[TransactionId]:
+    """Those that an earlier start had found open and that were settled since, within a day: power may fail twice."""
+    return [
+        row.transaction_id
+        for row in rows
+        if row.recovered
+        and word(row) is not Word.BEING_SETTLED
+        and abs(now - datetime.fromisoformat(row.decided_at)) < _KEPT
+    ]
 
 
 class Recovered:
@@ -29,7 +41,7 @@ class Recovered:
 
     async def rows(self) -> list[Transaction | Credit]:
         """How each of them stands now, oldest first."""
-        old = self._clock.boot_ms() - self._started_boot_ms > _KEPT_MS
+        old = timedelta(milliseconds=self._clock.boot_ms() - self._started_boot_ms) > _KEPT
         rows: list[Transaction | Credit] = []
         for transaction_id in list(self._ids):
             row = await self._journal.by_id(transaction_id) or await self._journal.credits.by_id(transaction_id)

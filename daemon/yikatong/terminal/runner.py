@@ -172,7 +172,7 @@ class Runner:
         """Takes up every open row of the journal. Returns their ids."""
         rows = [row for row in await self._journal.unresolved() if row.self_test is self._self_test]
         for row in rows:
-            live = Live(row, Bill(), order=self.order_of(row))
+            live = Live(replace(row, recovered=True), Bill(), order=self.order_of(row))
             self._live[row.transaction_id] = live
             same_boot = row.boot_id == self._clock.boot_id
             young = same_boot and age_ms(row, self._clock) < self._limits.patience.total_s * 1000
