@@ -18,7 +18,8 @@ class Transaction:
     """One debit. Times are ISO 8601 in UTC; `_boot_ms` is CLOCK_BOOTTIME under `boot_id`.
 
     `answered_after_ms` is how long the far end took to decide, from the first sending; 0 where it did not.
-    `recovered`: a start found it open, and it has been written since. `sequence` is the terminal's gap-free count of debits, 0 until the journal gives it out with the first record.
+    `recovered`: a start found it open, and it has been written since. `sequence` is the terminal's gap-free count of
+    debits, 0 until the journal gives it out with the first record.
     """
 
     transaction_id: TransactionId

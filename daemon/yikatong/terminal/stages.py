@@ -37,8 +37,8 @@ class Stage(Enum):
         "Debited; take the card. The HIS has to confirm it.",
     )
     REVERSING = (
-        "结果不明，正在自动冲正，请勿重复收费。",
-        "The outcome is unknown and is being reversed; do not charge again.",
+        "正在自动冲正，本笔最终不扣款；请勿再次刷卡收费。",
+        "It is being reversed, and in the end nothing is taken; do not charge the card again.",
     )
     REVERSAL_PROMISED = (
         "网关已受理冲正，等待参保地；本笔最终不扣款。",
