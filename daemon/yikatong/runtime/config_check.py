@@ -67,7 +67,7 @@ def _inside(shape: Any, value: Any, keys: Keys) -> Iterator[Finding]:
             if name in fields:
                 yield from findings(fields[name].type, value[name], (*keys, name))
             else:
-                close = difflib.get_close_matches(name, fields.keys() - value.keys(), n=1)
+                close = difflib.get_close_matches(name, sorted(fields.keys() - value.keys()), n=1)
                 zh, en = (f"；是否应为 {close[0]}？", f"; is it {close[0]}?") if close else ("", "")
                 yield Finding((*keys, name), f"没有这个键{zh}", f"there is no such key{en}")
         for name in sorted(fields.keys() - value.keys()):
