@@ -17,6 +17,7 @@ from yikatong.core.ports import CardLink
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.card import SocialSecurityCard
 from yikatong.drivers.pcsc import PcscReader
+from yikatong.drivers.pcsc.presence import Presence
 from yikatong.simulators.card.deck import find
 from yikatong.simulators.pcscd import READER_NAME, PrivatePcscd
 from yikatong.simulators.vpcd import VirtualSlot
@@ -143,7 +144,10 @@ async def test_a_name_that_is_not_one_readers(pcscd: PrivatePcscd, name: str, ma
         async with reader.visit():
             raise AssertionError("which reader would that be?")
     assert (caught.value.reason, caught.value.facts["matching"]) == (Reason.NO_READER, matching)
-    assert await reader.state() == ReaderState(reader.name, present=False, card_present=False, detail="NO_READER")
+    assert str(caught.value.facts["readers"]) == "Virtual PCD 00 00; Virtual PCD 00 01"
+    state = await reader.state()
+    assert (state.present, state.card_present, state.detail) == (False, False, "NO_READER")
+    assert "Virtual PCD 00 00; Virtual PCD 00 01" in state.explanation
     await reader.close()
 
 
@@ -154,18 +158,18 @@ async def test_a_part_of_a_name_will_do(slot: VirtualSlot) -> None:
     await reader.close()
 
 
-async def test_the_watch_does_not_spin(reader: PcscReader) -> None:
+async def test_the_watch_does_not_spin(reader: PcscReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks at the slot are counted: while nothing changes each waits for its time."""
     looks = 0
-    run = reader._slot.run
+    look = Presence.wait
 
-    async def counting(job: Callable[..., ReaderState]) -> ReaderState:
+    def counting(slot: Presence, wait_ms: int) -> ReaderState:
         nonlocal looks
         looks += 1
-        return await run(job)
+        return look(slot, wait_ms)
 
     await _until(reader, lambda state: not state.card_present)
-    reader._slot.run = counting
+    monkeypatch.setattr(Presence, "wait", counting)
     async with aclosing(reader.watch()) as states:
         await anext(states)
         with pytest.raises(TimeoutError):

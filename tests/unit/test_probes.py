@@ -40,8 +40,10 @@ def says(probe: Probe, severity: Severity, reason: Reason, *facts: str) -> None:
     assert probe.next_en
 
 
-def state(*, present: bool = True, card: bool = False, detail: str = "") -> ReaderState:
-    return ReaderState(ReaderName("Reader 00"), present=present, card_present=card, detail=detail)
+def state(*, present: bool = True, card: bool = False, detail: str = "", explanation: str = "") -> ReaderState:
+    return ReaderState(
+        ReaderName("Reader 00"), present=present, card_present=card, detail=detail, explanation=explanation
+    )
 
 
 # --- devices ----------------------------------------------------------------------------------------------------
@@ -49,7 +51,11 @@ def state(*, present: bool = True, card: bool = False, detail: str = "") -> Read
 
 def test_reader() -> None:
     assert is_fine(probes.reader(state()))
-    says(probes.reader(state(present=False, detail="unplugged")), Severity.FAILED, Reason.NO_READER, "Reader 00")
+    says(probes.reader(state(present=False)), Severity.FAILED, Reason.NO_READER, "Reader 00")
+    two = state(present=False, detail="NO_READER", explanation="several readers: A; B")
+    says(probes.reader(two), Severity.FAILED, Reason.NO_READER, "Reader 00", "A; B")
+    stuck = state(present=False, detail="READER_FAILED", explanation="the driver did not come back")
+    says(probes.reader(stuck), Severity.FAILED, Reason.READER_FAILED, "did not come back")
     says(probes.reader(None), Severity.FAILED, Reason.READER_FAILED)
     says(probes.reader(YikatongError(Reason.PCSCD_NOT_RUNNING)), Severity.FAILED, Reason.PCSCD_NOT_RUNNING)
 
@@ -69,6 +75,8 @@ def test_card() -> None:
     assert is_fine(probes.card(with_card, YikatongError(Reason.NO_CARD)))
     assert is_fine(probes.card(with_card, YikatongError(Reason.DEVICE_BUSY)))
     assert is_fine(probes.card_in_use())
+    held = YikatongError(Reason.DEVICE_BUSY, "another program holds the reader", pcsc="SCARD_E_SHARING_VIOLATION")
+    says(probes.card(with_card, held), Severity.DEGRADED, Reason.DEVICE_BUSY, "another program")
     says(probes.card(with_card, None), Severity.DEGRADED, Reason.CARD_MUTE)
     says(probes.card(with_card, YikatongError(Reason.CARD_MALFORMED)), Severity.DEGRADED, Reason.CARD_MALFORMED)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -67,7 +67,7 @@ def _examine(config: Path | None) -> Screen:
     except ConfigurationInvalid as error:
         return Screen("", [_bad_configuration(config, error)], "", "", now)
     try:
-        return asyncio.run(_ask(at))
+        return _with_holders(asyncio.run(_ask(at)), at.technician)
     except client.DaemonDown as error:
         cause = error.cause
     except YikatongError as error:
@@ -114,6 +114,28 @@ async def _ask(at: client.Place) -> Screen:
     ]
     checked_at = answer.checked_at.ToDatetime(tzinfo=UTC)
     return Screen(answer.terminal_id, found, answer.policy_hotline, answer.fault_hotline, checked_at)
+
+
+def _with_holders(screen: Screen, daemon_socket: str) -> Screen:
+    """Where another program holds the reader, says which: only we may run as root, the daemon does not."""
+    if not any(probe.reason is Reason.DEVICE_BUSY for probe in screen.probes):
+        return screen
+    from yikatong.cli import outside
+
+    named = outside.pcsc_users(daemon_socket)
+    told = [
+        replace(
+            probe,
+            finding_zh=f"{probe.finding_zh}{named.zh}",
+            finding_en=f"{probe.finding_en} {named.en}",
+            next_zh=named.next_zh,
+            next_en=named.next_en,
+        )
+        if probe.reason is Reason.DEVICE_BUSY
+        else probe
+        for probe in screen.probes
+    ]
+    return replace(screen, probes=told)
 
 
 def _down(cause: client.SocketCause) -> Probe:

@@ -89,6 +89,48 @@ def journal(path: Path) -> Probe:
     return fine("journal", f"流水文件存在，未被占用：{path}。", f"The journal is there and nobody holds it: {path}.")
 
 
+def pcsc_users(daemon_socket: str) -> SocketCause:
+    """Which programs may hold the reader: those that use PC/SC, without ours at `daemon_socket`."""
+    from yikatong.drivers.pcsc.clients import clients
+
+    ours = _listener(daemon_socket)
+    seen = clients()
+    others = [client for client in seen.found if client.pid != ours]
+    names = ", ".join(f"{client.command} ({client.pid})" for client in others)
+    if others:
+        number = others[0].pid
+        return SocketCause(
+            f"正在使用智能卡服务的其他程序：{names}。",
+            f"Other programs that use PC/SC: {names}.",
+            f"请退出该程序后重试；查看：ps -p {number}。",
+            f"End that program and try again; look at it: ps -p {number}.",
+        )
+    if not seen.complete:
+        return SocketCause(
+            "当前用户看不到是哪个程序。",
+            "This user can't see which program it is.",
+            "请用 sudo yikatong doctor。",
+            "Use sudo yikatong doctor.",
+        )
+    return SocketCause(
+        "该程序已经退出。",
+        "That program has ended meanwhile.",
+        "请重新插卡。",
+        "Insert the card again.",
+    )
+
+
+def _listener(path: str) -> int | None:
+    """The process at the other end of a unix socket."""
+    with socket.socket(socket.AF_UNIX) as line:
+        try:
+            line.connect(path)
+        except OSError:
+            return None
+        process, _, _ = struct.unpack("3i", line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(process)
+
+
 def device(path: str) -> Probe:
     """The keypad's device file; whether a keypad answers there only the daemon can tell."""
     if not Path(path).exists():

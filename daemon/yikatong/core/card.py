@@ -65,9 +65,13 @@ class ResidentCard:
 
 @dataclass(frozen=True, slots=True)
 class ReaderState:
-    """One reader as it is seen now."""
+    """One reader as it is seen now.
+
+    `detail`: the name of the reason where something is wrong, else empty; `explanation`: the facts of it.
+    """
 
     name: ReaderName
     present: bool
     card_present: bool
     detail: str = ""
+    explanation: str = ""

@@ -56,6 +56,7 @@ class Reason(Enum):
     NO_READER = "NO_READER"
     READER_FAILED = "READER_FAILED"
     PCSCD_NOT_RUNNING = "PCSCD_NOT_RUNNING"
+    PCSCD_REFUSED = "PCSCD_REFUSED"
     DEVICE_BUSY = "DEVICE_BUSY"
     NO_PIN_KEYPAD = "NO_PIN_KEYPAD"
     PIN_KEYPAD_FAILED = "PIN_KEYPAD_FAILED"
@@ -168,6 +169,7 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.NO_READER: _before("找不到读卡器。", "No card reader was found.", "请检查读卡器连线；运行 yikatong doctor。", "Check the reader's cable; run yikatong doctor.", status=Status.UNAVAILABLE),
     Reason.READER_FAILED: _before("读卡器故障。", "The card reader failed.", "请重新插拔读卡器；仍然失败时请拨打故障热线。", "Unplug and replug the reader; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.PCSCD_NOT_RUNNING: _before("智能卡服务 pcscd 没有运行。", "The smart card service pcscd is not running.", "请运行 systemctl restart pcscd；仍然失败时拨打故障热线。", "Run systemctl restart pcscd; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.PCSCD_REFUSED: _before("智能卡服务 pcscd 拒绝了本程序（polkit）。", "The smart card service pcscd refuses this program (polkit).", "请安装 /usr/share/polkit-1/rules.d/50-yikatong.rules；仍然失败时拨打故障热线。", "Install /usr/share/polkit-1/rules.d/50-yikatong.rules; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.DEVICE_BUSY: _before("设备正忙。", "The device is busy.", "请等当前操作结束后重试。", "Wait for the present operation and try again.", status=Status.UNAVAILABLE),
     Reason.NO_PIN_KEYPAD: _before("找不到密码键盘。", "No PIN keypad was found.", "请检查密码键盘连线；运行 yikatong doctor。", "Check the keypad's cable; run yikatong doctor.", status=Status.UNAVAILABLE),
     Reason.PIN_KEYPAD_FAILED: _before("密码键盘故障。", "The PIN keypad failed.", "请重新插拔密码键盘；仍然失败时请拨打故障热线。", "Unplug and replug the keypad; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),

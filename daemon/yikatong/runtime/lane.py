@@ -61,6 +61,11 @@ class Lane(Generic[Device]):
         since = self._busy_since
         return 0.0 if since is None else time.monotonic() - since
 
+    @property
+    def ended(self) -> bool:
+        """Whether its thread is gone."""
+        return not self._thread.is_alive()
+
     async def run(self, job: Callable[[Device], T]) -> T:
         """Waits for `job(device)`. Cancelling drops a job that waits, never one that runs. Raises DEVICE_BUSY."""
         slip: Future[T] = Future()

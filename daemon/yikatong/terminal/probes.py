@@ -91,9 +91,12 @@ def reader(seen: ReaderState | YikatongError | None) -> Probe:
     if isinstance(seen, YikatongError):
         return of_error("reader", seen)
     if not seen.present:
+        reason = Reason(seen.detail) if seen.detail else Reason.NO_READER
+        if reason is not Reason.NO_READER:
+            return of_error("reader", YikatongError(reason, seen.explanation))
         name = seen.name or "PC/SC"
-        detail = f" ({seen.detail})" if seen.detail else ""
-        return failed("reader", Reason.NO_READER, f"找不到读卡器 {name}{detail}。", f"No reader {name}{detail}.")
+        why = f" ({seen.explanation})" if seen.explanation else ""
+        return failed("reader", reason, f"找不到读卡器 {name}{why}。", f"No reader {name}{why}.")
     return fine("reader", f"读卡器 {seen.name} 正常。", f"Reader {seen.name} answers.")
 
 
@@ -126,7 +129,7 @@ def card(state: ReaderState | None, read: CardIdentity | YikatongError | None) -
     if isinstance(read, YikatongError):
         if read.reason is Reason.NO_CARD:
             return fine("card", "卡刚刚取出。", "The card has just been taken out.")
-        if read.reason is Reason.DEVICE_BUSY:
+        if read.reason is Reason.DEVICE_BUSY and "pcsc" not in read.facts:  # we ourselves are at it
             return fine("card", "卡正在使用中。", "The card is in use.")
         return of_error("card", read, Severity.DEGRADED)
     if read is None:

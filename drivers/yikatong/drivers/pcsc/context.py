@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from smartcard import scard
 
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.drivers.pcsc.errors import check, translate
+from yikatong.drivers.pcsc.errors import check, refused_by_polkit, translate
 
 _PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 _COUNTER_SHIFT: Final = 16
+_SOCKET: Final = "/run/pcscd/pcscd.comm"
+_SOCKET_VARIABLE: Final = "PCSCLITE_CSOCK_NAME"
+_NEXT: Final = "; "
+_OPEN: Final = "open a session"
+_GONE: Final = {scard.SCARD_E_NO_SERVICE, scard.SCARD_E_SERVICE_STOPPED, scard.SCARD_F_COMM_ERROR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +58,7 @@ class Context:
     """Raises YikatongError only. Used and closed by the thread that made it."""
 
     def __init__(self) -> None:
-        code, self._context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
-        check(code, "open a session")
+        self._context = _establish()
 
     def find_reader(self, wanted: str) -> str:
         """The one reader that is called so, or else whose name contains it. Raises NO_READER."""
@@ -59,8 +66,7 @@ class Context:
         check(code, "list readers")
         matching = [name for name in names if name == wanted] or [name for name in names if wanted in name]
         if len(matching) != 1:
-            what = "several readers have a name like this" if matching else "no reader has a name like this"
-            raise YikatongError(Reason.NO_READER, what, reader=wanted, matching=len(matching), readers=len(names))
+            raise _not_one(wanted, matching, names)
         found: str = matching[0]
         return found
 
@@ -100,3 +106,38 @@ class Context:
     def close(self) -> None:
         """A service that is gone has forgotten us already."""
         scard.SCardReleaseContext(self._context)
+
+
+def _not_one(wanted: str, matching: Sequence[str], names: Sequence[str]) -> YikatongError:
+    """Never the first one: which reader a card goes into is for people to say."""
+    if matching:
+        what = f"several readers have a name like {wanted!r}: {_NEXT.join(matching)}"
+    elif names:
+        what = f"no reader has a name like {wanted!r}; there are: {_NEXT.join(names)}"
+    else:
+        what = "no reader is connected"
+    return YikatongError(Reason.NO_READER, what, reader=wanted, matching=len(matching), readers=_NEXT.join(names))
+
+
+def _establish() -> Any:
+    """A context. pcscd 2 hangs up on whom polkit does not let use it; one that just ends hangs up too, but not twice
+    while somebody listens at its socket. Raises PCSCD_NOT_RUNNING, PCSCD_REFUSED, READER_FAILED.
+    """
+    code, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    hung_up = code in _GONE and _listens()
+    if hung_up:
+        code, context = scard.SCardEstablishContext(scard.SCARD_SCOPE_USER)
+    if hung_up and code in _GONE and _listens():
+        raise refused_by_polkit(_OPEN)
+    check(code, _OPEN)
+    return context
+
+
+def _listens() -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(1.0)
+        try:
+            line.connect(os.environ.get(_SOCKET_VARIABLE) or _SOCKET)
+        except OSError:
+            return False
+        return True

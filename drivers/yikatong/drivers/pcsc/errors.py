@@ -29,7 +29,7 @@ REASONS: Final[dict[str, Reason]] = {
     "SCARD_E_NO_SERVICE": Reason.PCSCD_NOT_RUNNING,
     "SCARD_E_SERVICE_STOPPED": Reason.PCSCD_NOT_RUNNING,
     "SCARD_F_COMM_ERROR": Reason.PCSCD_NOT_RUNNING,  # what a call gets in whose middle pcscd ends
-    "SCARD_W_SECURITY_VIOLATION": Reason.READER_FAILED,  # pcscd 2 asks polkit: the package's rule is missing
+    "SCARD_W_SECURITY_VIOLATION": Reason.PCSCD_REFUSED,  # pcscd 2 asks polkit: the package's rule is missing
     **dict.fromkeys(
         (
             "SCARD_E_BAD_SEEK",
@@ -90,8 +90,17 @@ def check(code: int, action: str) -> None:
 
 def translate(code: int, action: str) -> YikatongError:
     name = _NAMES.get(code, f"{code & 0xFFFFFFFF:08X}")
-    facts = {"pcsc": name}
     reason = REASONS.get(name, Reason.READER_FAILED)
-    if reason is Reason.PCSCD_NOT_RUNNING:
-        facts["service"] = "pcscd"
-    return YikatongError(reason, f"PC/SC refused to {action}", **facts)
+    match reason:
+        case Reason.PCSCD_NOT_RUNNING:
+            return YikatongError(reason, f"PC/SC refused to {action}", pcsc=name, service="pcscd")
+        case Reason.PCSCD_REFUSED:
+            return refused_by_polkit(action, pcsc=name)
+        case Reason.DEVICE_BUSY:
+            return YikatongError(reason, f"another program holds the reader: PC/SC refused to {action}", pcsc=name)
+    return YikatongError(reason, f"PC/SC refused to {action}", pcsc=name)
+
+
+def refused_by_polkit(action: str, **facts: str | int) -> YikatongError:
+    """pcscd runs, and polkit has told it not to serve this user."""
+    return YikatongError(Reason.PCSCD_REFUSED, f"polkit did not let pcscd {action} for this user", **facts)

@@ -43,5 +43,5 @@ class Presence:
 
 
 def absent(reader: ReaderName, error: YikatongError) -> ReaderState:
-    """A reader that cannot be seen; the reason stands in the detail."""
-    return ReaderState(reader, present=False, card_present=False, detail=error.reason.value)
+    """A reader that cannot be seen, and why."""
+    return ReaderState(reader, present=False, card_present=False, detail=error.reason.value, explanation=error.detail)

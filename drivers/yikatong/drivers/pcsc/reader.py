@@ -13,13 +13,16 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import ReaderName
 from yikatong.drivers.pcsc.presence import Presence, absent
 from yikatong.drivers.pcsc.session import PcscLink, Session
+from yikatong.drivers.pcsc.worker import Worker
 from yikatong.runtime.feed import Feed
-from yikatong.runtime.lane import Lane
 
 T = TypeVar("T")
 
 _BROKEN: Final = frozenset({Reason.PCSCD_NOT_RUNNING, Reason.READER_FAILED, Reason.NO_READER})
 """After these the service may have forgotten us: the next job opens a new context."""
+STUCK_AFTER_S: Final = 20.0
+"""A card may take 15 s in all (drivers.card.chain): a single call that takes longer does not come back."""
+_LEAVE_S: Final = 5.0
 _LOOK_MS: Final = 400
 """How long one look at the slot waits for a change; also what closing may have to wait for."""
 _PAUSE_S: Final = 0.4
@@ -31,12 +34,15 @@ class PcscReader:
 
     `name` is the reader's PC/SC name, or a part of it that no other reader's name has. Survives a restart of pcscd and
     the reader's absence: the visit that they hit fails, the next one works. One visit at a time.
+
+    A driver that does not come back within `stuck_after_s` ends the visit with READER_FAILED, which says where; the
+    hanging thread is left alone.
     """
 
-    def __init__(self, name: str) -> None:
-        self.name = ReaderName(name)
-        self._card: Lane[Session] = Lane(f"pcsc-{name}", lambda: Session(name), reopen_after=_BROKEN)
-        self._slot: Lane[Presence] = Lane(f"pcsc-watch-{name}", lambda: Presence(self.name), reopen_after=_BROKEN)
+    def __init__(self, name: str, *, stuck_after_s: float = STUCK_AFTER_S) -> None:
+        self.name, self._stuck_after_s = ReaderName(name), stuck_after_s
+        self._card: Worker[Session] = Worker(f"pcsc-{name}", lambda: Session(name), reopen_after=_BROKEN)
+        self._slot: Worker[Presence] = Worker(f"pcsc-watch-{name}", lambda: Presence(self.name), reopen_after=_BROKEN)
         self._states: Feed[ReaderState] = Feed()
         self._watcher: asyncio.Task[None] | None = None
         self._visited = False
@@ -46,11 +52,12 @@ class PcscReader:
         if self._visited:
             raise YikatongError(Reason.DEVICE_BUSY, "the reader has a visitor already", reader=self.name)
         self._visited = True
+        lane = self._card.lane
         try:
-            yield _Visit(self._card, await self._open_card(wait_ms / 1000))
+            yield _Visit(self, await self._open_card(wait_ms / 1000))
         finally:
             # Shielded: a visit that is cancelled must still let the card go. It waits behind a job that runs.
-            leaving = asyncio.ensure_future(self._card.run(Session.leave_card))
+            leaving = asyncio.ensure_future(self._leave_card(lane))
             leaving.add_done_callback(self._left)
             with contextlib.suppress(YikatongError):  # a reader that is gone holds no card
                 await asyncio.shield(leaving)
@@ -59,7 +66,7 @@ class PcscReader:
         if self._states.value is not None:
             return self._states.value
         try:
-            return await self._slot.run(Presence.look)
+            return await self._on_slot(Presence.look)
         except YikatongError as error:
             return absent(self.name, error)
 
@@ -83,6 +90,19 @@ class PcscReader:
         await self._slot.close()
         await self._card.close()
 
+    async def on_card(self, job: Callable[[Session], T], action: str) -> T:
+        """Runs `job` in the thread that holds the card; `action` is for people."""
+        return await self._card.run(job, limit_s=self._stuck_after_s, action=action)
+
+    async def _on_slot(self, job: Callable[[Presence], T]) -> T:
+        return await self._slot.run(job, limit_s=self._stuck_after_s, action="tell the reader's state")
+
+    async def _leave_card(self, lane: object) -> None:
+        """Where the visit's thread hangs in the driver there is nobody who could: it does it when it comes back."""
+        if lane is self._card.lane:
+            limit_s = min(self._stuck_after_s, _LEAVE_S)
+            await self._card.run(Session.leave_card, limit_s=limit_s, action="let the card go")
+
     def _left(self, leaving: asyncio.Future[None]) -> None:
         self._visited = False
         if not leaving.cancelled():
@@ -93,7 +113,7 @@ class PcscReader:
         end = asyncio.get_running_loop().time() + wait_s
         while True:
             try:
-                return await self._card.run(Session.open_card)
+                return await self.on_card(Session.open_card, "power the card")
             except YikatongError as error:
                 left_s = end - asyncio.get_running_loop().time()
                 if error.reason is not Reason.NO_CARD or left_s <= 0:
@@ -112,7 +132,7 @@ class PcscReader:
         try:
             while True:
                 try:
-                    state = await self._slot.run(lambda slot: slot.wait(_LOOK_MS))
+                    state = await self._on_slot(lambda slot: slot.wait(_LOOK_MS))
                 except YikatongError as error:
                     state = absent(self.name, error)
                 self._states.publish(state)
@@ -125,8 +145,8 @@ class PcscReader:
 class _Visit:
     """One card's stay; see the port."""
 
-    def __init__(self, lane: Lane[Session], link: PcscLink) -> None:
-        self._lane, self._link = lane, link
+    def __init__(self, reader: PcscReader, link: PcscLink) -> None:
+        self._reader, self._link = reader, link
 
     async def run(self, job: Callable[[CardLink], T]) -> T:
-        return await self._lane.run(lambda session: session.run(self._link, job))
+        return await self._reader.on_card(lambda session: session.run(self._link, job), "talk to the card")
