@@ -20,6 +20,7 @@ from yikatong.core.orders import (
     Confirmed,
     DebitOrder,
     Declined,
+    Denied,
     Posted,
     ReversalAnswer,
     ReversalCause,
@@ -142,10 +143,12 @@ async def test_what_must_not_be_refused_waits_for_a_closed_city(province: World,
         credit = refund(confirmed)
         assert await link.reverse(wrong, ReversalCause.TIMEOUT) == Accepted()
         assert await link.reverse(never_sent, ReversalCause.RECOVERY) == Accepted()
-        assert await link.confirm(unconfirmed) == Undecided(), "nothing is said of it, so the terminal keeps it"
+        assert await link.confirm(unconfirmed) == Undecided(), "it is kept here, and the terminal keeps it too"
+        copied = await link.reverse(unconfirmed, ReversalCause.RECOVERY)
+        assert copied == Denied(Reason.NEEDS_OPERATOR), "who confirms does not reverse: that is a copy"
         assert await link.credit(credit, attempt=1) == CreditAccepted()
         waiting = city_of(await asked(province, port, "cities"), region)
-        assert (waiting["waiting_reversals"], waiting["waiting_credits"]) == (2, 1)
+        assert [waiting[f"waiting_{what}"] for what in ("reversals", "confirmations", "credits")] == [2, 1, 1]
         books = await province.books(port)
         assert books[region].payables[0].amount_fen == 3 * 3_650, "nothing was delivered"
     async with province.gateway() as port:
@@ -156,14 +159,35 @@ async def test_what_must_not_be_refused_waits_for_a_closed_city(province: World,
         assert (told["city"]["act"]["operator"], told["city"]["closures"]) == ("operator-2", [])
         assert isinstance(await undone(link, wrong), Reversed)
         assert isinstance(await undone(link, never_sent), Tombstoned)
-        assert await link.confirm(unconfirmed) == Confirmed()
         async with asyncio.timeout(30):
+            while not isinstance(answer := await link.enquire(unconfirmed), Posted) or not answer.confirmed:
+                await asyncio.sleep(0.05)  # without its terminal
             while not isinstance(await link.credit(credit, attempt=2), Credited):
                 await asyncio.sleep(0.05)
+        assert await link.confirm(unconfirmed) == Confirmed()
         assert await balance(link, person) == BALANCE_FEN - 2 * 3_650 + 1_000
         now = city_of(await asked(province, port, "cities"), region)
-        assert (now["waiting_reversals"], now["waiting_credits"]) == (0, 0)
+        assert [now[f"waiting_{what}"] for what in ("reversals", "confirmations", "credits")] == [0, 0, 0]
         assert (await ops(province, port, "audit"))[0] == 0
+
+
+async def test_a_confirmation_reaches_a_city_that_was_away_without_its_terminal(province: World) -> None:
+    debit = order(FAR_PERSON)
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        await pay(link, debit)
+        await province.city.end()
+        assert await link.confirm(debit) == Undecided()
+    assert province.gateway_rows("SELECT transaction_id FROM confirmation_wait") == [(debit.transaction_id,)]
+    async with province.gateway() as port:
+        await province.city.start()
+        link = province.link(port)
+        async with asyncio.timeout(30):
+            while not isinstance(answer := await link.enquire(debit), Posted) or not answer.confirmed:
+                await asyncio.sleep(0.05)
+        assert await link.reverse(debit, ReversalCause.RECOVERY) == Denied(Reason.NEEDS_OPERATOR)
+    assert province.gateway_rows("SELECT count(*) FROM confirmation_wait") == [(0,)]
+    assert province.gateway_rows("SELECT sealed FROM route") == [(None,)], "the payer is wiped with it"
 
 
 async def test_a_closure_has_its_time(province: World) -> None:

@@ -281,8 +281,9 @@ def _show_city(city: api.HomeCity) -> None:
     mark, zh, en = _STATES[api.CityState.Name(city.state)]
     name, link = output.choose(city.name_zh, city.name_en), output.choose(*_LINKS[api.CityLink.Name(city.link)])
     waits = output.choose(
-        f"待送冲正 {city.waiting_reversals}，待送退费 {city.waiting_credits}",
-        f"waiting: {city.waiting_reversals} reversals, {city.waiting_credits} credits",
+        f"待送：冲正 {city.waiting_reversals}，确认 {city.waiting_confirmations}，退费 {city.waiting_credits}",
+        f"waiting: {city.waiting_reversals} reversals, {city.waiting_confirmations} confirmations,"
+        f" {city.waiting_credits} credits",
     )
     click.echo(f"{mark} {city.region}  {name}  {output.choose(zh, en)}  {link}  {waits}")
     if city.open_from or city.open_to:

@@ -10,7 +10,16 @@ from typing import Final
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
-from yikatong.gateway import acts, clearing_book, credit_log, reconciliation_book, route_log, statements, tickets
+from yikatong.gateway import (
+    acts,
+    clearing_book,
+    confirmations,
+    credit_log,
+    reconciliation_book,
+    route_log,
+    statements,
+    tickets,
+)
 from yikatong.gateway.acts import Acts
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
@@ -36,6 +45,7 @@ SCHEMA: Final = (
     + acts.SCHEMA
     + tickets.SCHEMA
     + statements.SCHEMA
+    + confirmations.SCHEMA
 )
 
 

@@ -20,6 +20,7 @@ from yikatong.gateway.measures import Closed, Measures
 from yikatong.gateway.registry import EVER, Agreement, HomeCity, Member, Registry
 from yikatong.gateway.replacement import Replacement
 from yikatong.gateway.router import Router
+from yikatong.gateway.tickets import Undelivered
 from yikatong.runtime.edge import Context
 from yikatong.runtime.tls import peer_name
 
@@ -105,7 +106,7 @@ class RegistryRpc(api_grpc.RegistryServiceServicer):
         waiting = await self._router.commit(tickets.waiting)
         links = await asyncio.gather(*(self._link(region) for region in regions))
         return [
-            self._city(region, link, *waiting.get(region.code, (0, 0)))
+            self._city(region, link, waiting.get(region.code, Undelivered()))
             for region, link in zip(regions, links, strict=True)
         ]
 
@@ -115,7 +116,7 @@ class RegistryRpc(api_grpc.RegistryServiceServicer):
             return api.CITY_LINK_EMBEDDED
         return api.CITY_LINK_UP if await client.answers() else api.CITY_LINK_DOWN
 
-    def _city(self, region: Region, link: api.CityLink.ValueType, reversals: int, credits_: int) -> api.HomeCity:
+    def _city(self, region: Region, link: api.CityLink.ValueType, waiting: Undelivered) -> api.HomeCity:
         home = self._registry.city(region)
         assert home is not None, "a city of the registry"
         return api.HomeCity(
@@ -127,8 +128,9 @@ class RegistryRpc(api_grpc.RegistryServiceServicer):
             open_to=_limit(home, 1),
             closures=[_closure(closed) for closed in self._measures.closures(region)],
             link=link,
-            waiting_reversals=reversals,
-            waiting_credits=credits_,
+            waiting_reversals=waiting.reversals,
+            waiting_confirmations=waiting.confirmations,
+            waiting_credits=waiting.credits,
             act=_act(self._measures.moved(region)),
         )
 

@@ -166,7 +166,8 @@ def unfinished(connection: apsw.Connection) -> list[Route]:
 
 def unconfirmed_of(connection: apsw.Connection, terminal_id: str) -> list[Route]:
     """The debits of a terminal that only it could have confirmed or reversed."""
-    sql = "SELECT * FROM route WHERE terminal_id = ? AND state IN ('FWD', 'POSTED')"
+    sql = """SELECT * FROM route WHERE terminal_id = ? AND state IN ('FWD', 'POSTED')
+                AND transaction_id NOT IN (SELECT transaction_id FROM confirmation_wait)"""
     return [Route(row[0], State(row[1]), *row[2:]) for row in connection.execute(sql, (terminal_id,))]
 
 

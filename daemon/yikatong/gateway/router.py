@@ -98,6 +98,7 @@ class Router:
         self._undoing: dict[str, asyncio.Task[ReversalAnswer]] = {}
         self._nudges: dict[str, asyncio.Event] = {}  # one for each of `_undoing`, and as long
         self._enquiring: dict[str, asyncio.Task[None]] = {}
+        self._confirming: dict[str, asyncio.Task[ConfirmAnswer]] = {}
         self.credits = CreditRouter(
             self.commit,
             routing.credits,
@@ -134,6 +135,8 @@ class Router:
                 self._enquire(turn)
         if turns:
             _log.info("unfinished transactions taken up", count=len(turns))
+        for order in await self.commit(self._routing.waiting_confirmations):
+            self._confirm_until_heard(order)
         await self.credits.start()
 
     def nudge(self) -> None:
@@ -144,7 +147,13 @@ class Router:
     async def close(self) -> None:
         """Ends the waiting. What is recorded is taken up by the next start."""
         await self.credits.close()
-        tasks = [*self._asking.values(), *self._undoing.values(), *self._enquiring.values()]
+        working: tuple[Mapping[str, asyncio.Task[Any]], ...] = (
+            self._asking,
+            self._undoing,
+            self._enquiring,
+            self._confirming,
+        )
+        tasks = [task for tasks in working for task in tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -230,6 +239,7 @@ class Router:
         return await self._undone_in_time(turn.order, cause)
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
+        """Undecided: its city is closed or silent, and the confirmation of what is posted is kept, and sent again."""
         today = self.today
         turn = await self.commit(lambda c: self._routing.confirm(c, order, today=today))
         if turn.effect is not None:
@@ -237,12 +247,26 @@ class Router:
             answer = None
             if stamped is not None and not self._routing.waits(Region(turn.route.home_region), today):
                 answer = await self._once(lambda link, _: link.confirm(stamped), turn)
-            answer = answer or Undecided()  # the terminal keeps it, and sends it again
+            answer = answer or Undecided()
             turn = await self.commit(lambda c: self._routing.confirm_answered(c, order, answer, today=today))
+            if turn.reply is Reply.UNDECIDED and turn.route.state is State.POSTED and stamped is not None:
+                self._confirm_until_heard(stamped)
         if turn.reply is Reply.CONFIRMED:
             _log.info("confirmed", transaction_id=order.transaction_id)
             return Confirmed()
         return ConfirmedTooLate() if turn.reply is Reply.TOO_LATE else Undecided()
+
+    def _confirm_until_heard(self, order: DebitOrder) -> None:
+        """Goes on confirming until the city has answered, whether or not the terminal does."""
+        assert order.home_region is not None, "what is sent is stamped"
+        transaction_id, region, waits = order.transaction_id, order.home_region, self._waits
+
+        async def send() -> ConfirmAnswer:
+            return Undecided() if self._routing.waits(region, self.today) else await self.confirm(order)
+
+        if transaction_id not in self._confirming:
+            work = insist(send, waits.backoff, call_s=2 * waits.patience.call_s)
+            self._keep(self._confirming, transaction_id, work)
 
     async def settle_refused(self, transaction_id: str) -> route_log.Route | None:
         """The transaction's row once it says what the ledger says, also where the ledger has refused to reverse it.

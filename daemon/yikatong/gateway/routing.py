@@ -37,7 +37,7 @@ from yikatong.core.orders import (
 from yikatong.core.reasons import Reason
 from yikatong.core.router_table import HOLDS_ORDER, NEEDS_PAYER, Effect, Event, Reply, State
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import clearing_book, route_log, sessions, tickets
+from yikatong.gateway import clearing_book, confirmations, route_log, sessions, tickets
 from yikatong.gateway.credit_routing import CreditRouting
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
@@ -116,6 +116,9 @@ class Routing:
         route = route_log.find(connection, order.transaction_id)
         if route is not None:
             same = route.fingerprint == order.fingerprint
+            if same and route.state is State.POSTED and confirmations.held(connection, route.transaction_id):
+                _log.error("a confirmed debit is to be reversed", transaction_id=route.transaction_id)
+                return Turn(route, None, Reply.DENIED_CONFIRMED)
             return self._run(connection, route, Event.REVERSAL if same else Event.REVERSAL_DIFFERS, order, today)
         home = self._home_for_reversal(order)
         route = Route.of(order, home_region=home.code if home else "", accounting_date=today)
@@ -130,7 +133,10 @@ class Routing:
             home = self._home_for_reversal(order)
             route = Route.of(order, home_region=home.code if home else "", accounting_date=today)
         same = route.fingerprint == order.fingerprint
-        return self._run(connection, route, Event.CONFIRM if same else Event.CONFIRM_DIFFERS, order, today)
+        turn = self._run(connection, route, Event.CONFIRM if same else Event.CONFIRM_DIFFERS, order, today)
+        if turn.reply in (Reply.CONFIRMED, Reply.TOO_LATE):
+            confirmations.release(connection, order.transaction_id)
+        return turn
 
     def enquire(self, connection: apsw.Connection, transaction_id: str, terminal_id: str, *, today: str) -> Turn | None:
         """How a transaction of that terminal stands; None where the log has none."""
@@ -162,11 +168,23 @@ class Routing:
     def confirm_answered(
         self, connection: apsw.Connection, order: DebitOrder, answer: ConfirmAnswer, *, today: str
     ) -> Turn:
-        """The city's answer to a confirmation; Undecided: it was silent."""
+        """The city's answer to a confirmation; Undecided: it was silent, and the confirmation waits here."""
         route = route_log.find(connection, order.transaction_id) or Route.of(
             order, home_region="", accounting_date=today
         )
-        return self._run(connection, route, _event_of_confirm(answer), None, today)
+        turn = self._run(connection, route, _event_of_confirm(answer), None, today)
+        if turn.reply in (Reply.CONFIRMED, Reply.TOO_LATE):
+            confirmations.release(connection, order.transaction_id)
+        elif route.state is State.POSTED:
+            confirmations.hold(connection, order.transaction_id)
+        return turn
+
+    def waiting_confirmations(self, connection: apsw.Connection) -> list[DebitOrder]:
+        """After a start: what their cities have not answered."""
+        return [
+            self._seal.open(self._known(connection, transaction_id))
+            for transaction_id in confirmations.waiting(connection)
+        ]
 
     def unfinished(self, connection: apsw.Connection, *, today: str) -> list[Turn]:
         """After a start: what each unfinished row needs, its order unsealed where that is a reversal."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import apsw
 
@@ -231,9 +231,19 @@ def waiting_reversals(connection: apsw.Connection) -> list[Waiting]:
     return [Waiting(*row) for row in connection.execute(sql)]
 
 
-def waiting(connection: apsw.Connection) -> dict[str, tuple[int, int]]:
-    """By home region: how many reversals, and how many credits, their city has not acknowledged."""
-    sql = """SELECT home_region, sum(reversal), sum(NOT reversal) FROM (
-                 SELECT home_region, 1 AS reversal FROM route WHERE state = 'REV'
-                 UNION ALL SELECT home_region, 0 FROM credit_route WHERE state = 'FWD') GROUP BY home_region"""
-    return {region: (reversals, credits_) for region, reversals, credits_ in connection.execute(sql)}
+class Undelivered(NamedTuple):
+    """How much a city has not acknowledged."""
+
+    reversals: int = 0
+    confirmations: int = 0
+    credits: int = 0
+
+
+def waiting(connection: apsw.Connection) -> dict[str, Undelivered]:
+    """By home region."""
+    sql = """SELECT home_region, sum(kind = 'REVERSAL'), sum(kind = 'CONFIRMATION'), sum(kind = 'CREDIT') FROM (
+                 SELECT home_region, 'REVERSAL' AS kind FROM route WHERE state = 'REV'
+                 UNION ALL SELECT home_region, 'CONFIRMATION' FROM confirmation_wait JOIN route USING (transaction_id)
+                  WHERE state = 'POSTED'
+                 UNION ALL SELECT home_region, 'CREDIT' FROM credit_route WHERE state = 'FWD') GROUP BY home_region"""
+    return {region: Undelivered(*counts) for region, *counts in connection.execute(sql)}

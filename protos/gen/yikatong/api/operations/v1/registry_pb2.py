@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)yikatong/api/operations/v1/registry.proto\x12\x1ayikatong.api.operations.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"_\n\x03\x41\x63t\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xa1\x01\n\x0bInstitution\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x38\n\tagreement\x18\x04 \x01(\x0e\x32%.yikatong.api.operations.v1.Agreement\x12,\n\x03\x61\x63t\x18\x05 \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act\"\x93\x01\n\x07\x43losure\x12-\n\tbegins_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x03\x61\x63t\x18\x03 \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act\"\xe3\x02\n\x08HomeCity\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07name_zh\x18\x02 \x01(\t\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x34\n\x05state\x18\x04 \x01(\x0e\x32%.yikatong.api.operations.v1.CityState\x12\x11\n\topen_from\x18\x05 \x01(\t\x12\x0f\n\x07open_to\x18\x06 \x01(\t\x12\x35\n\x08\x63losures\x18\x07 \x03(\x0b\x32#.yikatong.api.operations.v1.Closure\x12\x32\n\x04link\x18\x08 \x01(\x0e\x32$.yikatong.api.operations.v1.CityLink\x12\x19\n\x11waiting_reversals\x18\t \x01(\r\x12\x17\n\x0fwaiting_credits\x18\n \x01(\r\x12,\n\x03\x61\x63t\x18\x0b \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act\"\x19\n\x17ListInstitutionsRequest\"Y\n\x18ListInstitutionsResponse\x12=\n\x0cinstitutions\x18\x01 \x03(\x0b\x32\'.yikatong.api.operations.v1.Institution\"\xa4\x01\n\x13SetAgreementRequest\x12+\n\x0binstitution\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^[HP][0-9]{11}$\x12\x44\n\tagreement\x18\x02 \x01(\x0e\x32%.yikatong.api.operations.v1.AgreementB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"T\n\x14SetAgreementResponse\x12<\n\x0binstitution\x18\x01 \x01(\x0b\x32\'.yikatong.api.operations.v1.Institution\"\x13\n\x11ListCitiesRequest\"J\n\x12ListCitiesResponse\x12\x34\n\x06\x63ities\x18\x01 \x03(\x0b\x32$.yikatong.api.operations.v1.HomeCity\"\xad\x01\n\x10\x43loseCityRequest\x12!\n\x06region\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12-\n\tbegins_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x06reason\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"G\n\x11\x43loseCityResponse\x12\x32\n\x04\x63ity\x18\x01 \x01(\x0b\x32$.yikatong.api.operations.v1.HomeCity\"P\n\x0fOpenCityRequest\x12!\n\x06region\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"F\n\x10OpenCityResponse\x12\x32\n\x04\x63ity\x18\x01 \x01(\x0b\x32$.yikatong.api.operations.v1.HomeCity\"T\n\x16ReplaceTerminalRequest\x12\x1e\n\x0bterminal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"h\n\x17ReplaceTerminalResponse\x12\x1f\n\x17\x61\x64opted_transaction_ids\x18\x01 \x03(\t\x12,\n\x03\x61\x63t\x18\x02 \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act*o\n\tAgreement\x12\x19\n\x15\x41GREEMENT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GREEMENT_ACTIVE\x10\x01\x12\x17\n\x13\x41GREEMENT_SUSPENDED\x10\x02\x12\x18\n\x14\x41GREEMENT_TERMINATED\x10\x03*|\n\tCityState\x12\x1a\n\x16\x43ITY_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ITY_STATE_OPEN\x10\x01\x12\x17\n\x13\x43ITY_STATE_NOT_OPEN\x10\x02\x12%\n!CITY_STATE_CLOSED_FOR_MAINTENANCE\x10\x03*c\n\x08\x43ityLink\x12\x19\n\x15\x43ITY_LINK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ITY_LINK_EMBEDDED\x10\x01\x12\x10\n\x0c\x43ITY_LINK_UP\x10\x02\x12\x12\n\x0e\x43ITY_LINK_DOWN\x10\x03\x32\xbd\x05\n\x0fRegistryService\x12z\n\x0fReplaceTerminal\x12\x32.yikatong.api.operations.v1.ReplaceTerminalRequest\x1a\x33.yikatong.api.operations.v1.ReplaceTerminalResponse\x12}\n\x10ListInstitutions\x12\x33.yikatong.api.operations.v1.ListInstitutionsRequest\x1a\x34.yikatong.api.operations.v1.ListInstitutionsResponse\x12q\n\x0cSetAgreement\x12/.yikatong.api.operations.v1.SetAgreementRequest\x1a\x30.yikatong.api.operations.v1.SetAgreementResponse\x12k\n\nListCities\x12-.yikatong.api.operations.v1.ListCitiesRequest\x1a..yikatong.api.operations.v1.ListCitiesResponse\x12h\n\tCloseCity\x12,.yikatong.api.operations.v1.CloseCityRequest\x1a-.yikatong.api.operations.v1.CloseCityResponse\x12\x65\n\x08OpenCity\x12+.yikatong.api.operations.v1.OpenCityRequest\x1a,.yikatong.api.operations.v1.OpenCityResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)yikatong/api/operations/v1/registry.proto\x12\x1ayikatong.api.operations.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"_\n\x03\x41\x63t\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08operator\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\xa1\x01\n\x0bInstitution\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x38\n\tagreement\x18\x04 \x01(\x0e\x32%.yikatong.api.operations.v1.Agreement\x12,\n\x03\x61\x63t\x18\x05 \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act\"\x93\x01\n\x07\x43losure\x12-\n\tbegins_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x03\x61\x63t\x18\x03 \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act\"\x82\x03\n\x08HomeCity\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0f\n\x07name_zh\x18\x02 \x01(\t\x12\x0f\n\x07name_en\x18\x03 \x01(\t\x12\x34\n\x05state\x18\x04 \x01(\x0e\x32%.yikatong.api.operations.v1.CityState\x12\x11\n\topen_from\x18\x05 \x01(\t\x12\x0f\n\x07open_to\x18\x06 \x01(\t\x12\x35\n\x08\x63losures\x18\x07 \x03(\x0b\x32#.yikatong.api.operations.v1.Closure\x12\x32\n\x04link\x18\x08 \x01(\x0e\x32$.yikatong.api.operations.v1.CityLink\x12\x19\n\x11waiting_reversals\x18\t \x01(\r\x12\x17\n\x0fwaiting_credits\x18\n \x01(\r\x12,\n\x03\x61\x63t\x18\x0b \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act\x12\x1d\n\x15waiting_confirmations\x18\x0c \x01(\r\"\x19\n\x17ListInstitutionsRequest\"Y\n\x18ListInstitutionsResponse\x12=\n\x0cinstitutions\x18\x01 \x03(\x0b\x32\'.yikatong.api.operations.v1.Institution\"\xa4\x01\n\x13SetAgreementRequest\x12+\n\x0binstitution\x18\x01 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^[HP][0-9]{11}$\x12\x44\n\tagreement\x18\x02 \x01(\x0e\x32%.yikatong.api.operations.v1.AgreementB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"T\n\x14SetAgreementResponse\x12<\n\x0binstitution\x18\x01 \x01(\x0b\x32\'.yikatong.api.operations.v1.Institution\"\x13\n\x11ListCitiesRequest\"J\n\x12ListCitiesResponse\x12\x34\n\x06\x63ities\x18\x01 \x03(\x0b\x32$.yikatong.api.operations.v1.HomeCity\"\xad\x01\n\x10\x43loseCityRequest\x12!\n\x06region\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12-\n\tbegins_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65nds_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x06reason\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"G\n\x11\x43loseCityResponse\x12\x32\n\x04\x63ity\x18\x01 \x01(\x0b\x32$.yikatong.api.operations.v1.HomeCity\"P\n\x0fOpenCityRequest\x12!\n\x06region\x18\x01 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"F\n\x10OpenCityResponse\x12\x32\n\x04\x63ity\x18\x01 \x01(\x0b\x32$.yikatong.api.operations.v1.HomeCity\"T\n\x16ReplaceTerminalRequest\x12\x1e\n\x0bterminal_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"h\n\x17ReplaceTerminalResponse\x12\x1f\n\x17\x61\x64opted_transaction_ids\x18\x01 \x03(\t\x12,\n\x03\x61\x63t\x18\x02 \x01(\x0b\x32\x1f.yikatong.api.operations.v1.Act*o\n\tAgreement\x12\x19\n\x15\x41GREEMENT_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GREEMENT_ACTIVE\x10\x01\x12\x17\n\x13\x41GREEMENT_SUSPENDED\x10\x02\x12\x18\n\x14\x41GREEMENT_TERMINATED\x10\x03*|\n\tCityState\x12\x1a\n\x16\x43ITY_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ITY_STATE_OPEN\x10\x01\x12\x17\n\x13\x43ITY_STATE_NOT_OPEN\x10\x02\x12%\n!CITY_STATE_CLOSED_FOR_MAINTENANCE\x10\x03*c\n\x08\x43ityLink\x12\x19\n\x15\x43ITY_LINK_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ITY_LINK_EMBEDDED\x10\x01\x12\x10\n\x0c\x43ITY_LINK_UP\x10\x02\x12\x12\n\x0e\x43ITY_LINK_DOWN\x10\x03\x32\xbd\x05\n\x0fRegistryService\x12z\n\x0fReplaceTerminal\x12\x32.yikatong.api.operations.v1.ReplaceTerminalRequest\x1a\x33.yikatong.api.operations.v1.ReplaceTerminalResponse\x12}\n\x10ListInstitutions\x12\x33.yikatong.api.operations.v1.ListInstitutionsRequest\x1a\x34.yikatong.api.operations.v1.ListInstitutionsResponse\x12q\n\x0cSetAgreement\x12/.yikatong.api.operations.v1.SetAgreementRequest\x1a\x30.yikatong.api.operations.v1.SetAgreementResponse\x12k\n\nListCities\x12-.yikatong.api.operations.v1.ListCitiesRequest\x1a..yikatong.api.operations.v1.ListCitiesResponse\x12h\n\tCloseCity\x12,.yikatong.api.operations.v1.CloseCityRequest\x1a-.yikatong.api.operations.v1.CloseCityResponse\x12\x65\n\x08OpenCity\x12+.yikatong.api.operations.v1.OpenCityRequest\x1a,.yikatong.api.operations.v1.OpenCityResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,12 +51,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLACETERMINALREQUEST'].fields_by_name['terminal_id']._serialized_options = b'\272H\006r\004\020\001\030 '
   _globals['_REPLACETERMINALREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_REPLACETERMINALREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
-  _globals['_AGREEMENT']._serialized_start=1967
-  _globals['_AGREEMENT']._serialized_end=2078
-  _globals['_CITYSTATE']._serialized_start=2080
-  _globals['_CITYSTATE']._serialized_end=2204
-  _globals['_CITYLINK']._serialized_start=2206
-  _globals['_CITYLINK']._serialized_end=2305
+  _globals['_AGREEMENT']._serialized_start=1998
+  _globals['_AGREEMENT']._serialized_end=2109
+  _globals['_CITYSTATE']._serialized_start=2111
+  _globals['_CITYSTATE']._serialized_end=2235
+  _globals['_CITYLINK']._serialized_start=2237
+  _globals['_CITYLINK']._serialized_end=2336
   _globals['_ACT']._serialized_start=135
   _globals['_ACT']._serialized_end=230
   _globals['_INSTITUTION']._serialized_start=233
@@ -64,31 +64,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLOSURE']._serialized_start=397
   _globals['_CLOSURE']._serialized_end=544
   _globals['_HOMECITY']._serialized_start=547
-  _globals['_HOMECITY']._serialized_end=902
-  _globals['_LISTINSTITUTIONSREQUEST']._serialized_start=904
-  _globals['_LISTINSTITUTIONSREQUEST']._serialized_end=929
-  _globals['_LISTINSTITUTIONSRESPONSE']._serialized_start=931
-  _globals['_LISTINSTITUTIONSRESPONSE']._serialized_end=1020
-  _globals['_SETAGREEMENTREQUEST']._serialized_start=1023
-  _globals['_SETAGREEMENTREQUEST']._serialized_end=1187
-  _globals['_SETAGREEMENTRESPONSE']._serialized_start=1189
-  _globals['_SETAGREEMENTRESPONSE']._serialized_end=1273
-  _globals['_LISTCITIESREQUEST']._serialized_start=1275
-  _globals['_LISTCITIESREQUEST']._serialized_end=1294
-  _globals['_LISTCITIESRESPONSE']._serialized_start=1296
-  _globals['_LISTCITIESRESPONSE']._serialized_end=1370
-  _globals['_CLOSECITYREQUEST']._serialized_start=1373
-  _globals['_CLOSECITYREQUEST']._serialized_end=1546
-  _globals['_CLOSECITYRESPONSE']._serialized_start=1548
-  _globals['_CLOSECITYRESPONSE']._serialized_end=1619
-  _globals['_OPENCITYREQUEST']._serialized_start=1621
-  _globals['_OPENCITYREQUEST']._serialized_end=1701
-  _globals['_OPENCITYRESPONSE']._serialized_start=1703
-  _globals['_OPENCITYRESPONSE']._serialized_end=1773
-  _globals['_REPLACETERMINALREQUEST']._serialized_start=1775
-  _globals['_REPLACETERMINALREQUEST']._serialized_end=1859
-  _globals['_REPLACETERMINALRESPONSE']._serialized_start=1861
-  _globals['_REPLACETERMINALRESPONSE']._serialized_end=1965
-  _globals['_REGISTRYSERVICE']._serialized_start=2308
-  _globals['_REGISTRYSERVICE']._serialized_end=3009
+  _globals['_HOMECITY']._serialized_end=933
+  _globals['_LISTINSTITUTIONSREQUEST']._serialized_start=935
+  _globals['_LISTINSTITUTIONSREQUEST']._serialized_end=960
+  _globals['_LISTINSTITUTIONSRESPONSE']._serialized_start=962
+  _globals['_LISTINSTITUTIONSRESPONSE']._serialized_end=1051
+  _globals['_SETAGREEMENTREQUEST']._serialized_start=1054
+  _globals['_SETAGREEMENTREQUEST']._serialized_end=1218
+  _globals['_SETAGREEMENTRESPONSE']._serialized_start=1220
+  _globals['_SETAGREEMENTRESPONSE']._serialized_end=1304
+  _globals['_LISTCITIESREQUEST']._serialized_start=1306
+  _globals['_LISTCITIESREQUEST']._serialized_end=1325
+  _globals['_LISTCITIESRESPONSE']._serialized_start=1327
+  _globals['_LISTCITIESRESPONSE']._serialized_end=1401
+  _globals['_CLOSECITYREQUEST']._serialized_start=1404
+  _globals['_CLOSECITYREQUEST']._serialized_end=1577
+  _globals['_CLOSECITYRESPONSE']._serialized_start=1579
+  _globals['_CLOSECITYRESPONSE']._serialized_end=1650
+  _globals['_OPENCITYREQUEST']._serialized_start=1652
+  _globals['_OPENCITYREQUEST']._serialized_end=1732
+  _globals['_OPENCITYRESPONSE']._serialized_start=1734
+  _globals['_OPENCITYRESPONSE']._serialized_end=1804
+  _globals['_REPLACETERMINALREQUEST']._serialized_start=1806
+  _globals['_REPLACETERMINALREQUEST']._serialized_end=1890
+  _globals['_REPLACETERMINALRESPONSE']._serialized_start=1892
+  _globals['_REPLACETERMINALRESPONSE']._serialized_end=1996
+  _globals['_REGISTRYSERVICE']._serialized_start=2339
+  _globals['_REGISTRYSERVICE']._serialized_end=3040
 # @@protoc_insertion_point(module_scope)

@@ -191,6 +191,7 @@ class HomeCity(google.protobuf.message.Message):
     WAITING_REVERSALS_FIELD_NUMBER: builtins.int
     WAITING_CREDITS_FIELD_NUMBER: builtins.int
     ACT_FIELD_NUMBER: builtins.int
+    WAITING_CONFIRMATIONS_FIELD_NUMBER: builtins.int
     region: builtins.str
     name_zh: builtins.str
     name_en: builtins.str
@@ -203,6 +204,8 @@ class HomeCity(google.protobuf.message.Message):
     waiting_reversals: builtins.int
     """Accepted, and not yet delivered."""
     waiting_credits: builtins.int
+    waiting_confirmations: builtins.int
+    """Of debits that are posted; their terminals send them again too."""
     @property
     def closures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Closure]:
         """Present and coming closures."""
@@ -225,9 +228,10 @@ class HomeCity(google.protobuf.message.Message):
         waiting_reversals: builtins.int = ...,
         waiting_credits: builtins.int = ...,
         act: Global___Act | None = ...,
+        waiting_confirmations: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["act", b"act"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["act", b"act", "closures", b"closures", "link", b"link", "name_en", b"name_en", "name_zh", b"name_zh", "open_from", b"open_from", "open_to", b"open_to", "region", b"region", "state", b"state", "waiting_credits", b"waiting_credits", "waiting_reversals", b"waiting_reversals"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["act", b"act", "closures", b"closures", "link", b"link", "name_en", b"name_en", "name_zh", b"name_zh", "open_from", b"open_from", "open_to", b"open_to", "region", b"region", "state", b"state", "waiting_confirmations", b"waiting_confirmations", "waiting_credits", b"waiting_credits", "waiting_reversals", b"waiting_reversals"]) -> None: ...
 
 Global___HomeCity: typing_extensions.TypeAlias = HomeCity
 
