@@ -117,3 +117,18 @@ class ResidentCardReader(Protocol):
         """Raises NO_ID_CARD_READER, ID_CARD_READER_FAILED or DEVICE_BUSY where it does not answer."""
 
     async def close(self) -> None: ...
+
+
+class ReceiptPrinter(Protocol):
+    """Where slips are printed. No transaction waits for it."""
+
+    async def print_receipt(self, text: str) -> None:
+        """Prints a receipt as `core.receipt.as_text` lays it out, cuts it off; where it raises, part may be on paper.
+
+        Raises PRINTER_OUT_OF_PAPER, PRINTER_NOT_READY, NO_PRINTER, PRINTER_FAILED, DEVICE_BUSY.
+        """
+
+    async def check(self) -> None:
+        """Raises what `print_receipt` would raise now."""
+
+    async def close(self) -> None: ...

@@ -72,6 +72,10 @@ class Reason(Enum):
     ID_CARD_MALFORMED = "ID_CARD_MALFORMED"
     NO_ID_CARD_READER = "NO_ID_CARD_READER"
     ID_CARD_READER_FAILED = "ID_CARD_READER_FAILED"
+    NO_PRINTER = "NO_PRINTER"
+    PRINTER_FAILED = "PRINTER_FAILED"
+    PRINTER_OUT_OF_PAPER = "PRINTER_OUT_OF_PAPER"
+    PRINTER_NOT_READY = "PRINTER_NOT_READY"
     CARD_REPORTED_LOST = "CARD_REPORTED_LOST"
     PERSON_NOT_INSURED = "PERSON_NOT_INSURED"
     NO_PERSONAL_ACCOUNT = "NO_PERSONAL_ACCOUNT"
@@ -185,6 +189,10 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.ID_CARD_MALFORMED: _before("身份证内容不符合规范。", "The identity card's data break the specification.", "请重新放置；仍然失败时请改用社会保障卡。", "Lay it again; if it fails again use the social security card."),
     Reason.NO_ID_CARD_READER: _before("找不到身份证阅读器。", "No reader of identity cards was found.", "请检查身份证阅读器连线。", "Check the reader's cable.", status=Status.UNAVAILABLE),
     Reason.ID_CARD_READER_FAILED: _before("身份证阅读器故障。", "The reader of identity cards failed.", "请重新插拔身份证阅读器；仍然失败时请拨打故障热线。", "Unplug and replug the reader; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.NO_PRINTER: _before("找不到凭条打印机。", "No receipt printer was found.", "请检查打印机电源和连线；交易不受影响，可稍后补打。", "Check its power and cable; transactions go on, the receipt can be printed later.", status=Status.UNAVAILABLE),
+    Reason.PRINTER_FAILED: _before("凭条打印机故障。", "The receipt printer failed.", "请关闭再打开打印机后补打；交易不受影响。", "Switch it off and on and print the receipt again; transactions go on.", status=Status.UNAVAILABLE),
+    Reason.PRINTER_OUT_OF_PAPER: _before("凭条打印机缺纸。", "The receipt printer is out of paper.", "请换纸后补打；交易不受影响。", "Put in a new roll and print the receipt again; transactions go on."),
+    Reason.PRINTER_NOT_READY: _before("凭条打印机未就绪。", "The receipt printer is not ready.", "请合上机盖、按联机键后补打；交易不受影响。", "Close its cover, press its online key and print the receipt again; transactions go on."),
     Reason.CARD_REPORTED_LOST: _declined("此卡已挂失。", "This card has been reported lost.", "请拨打政策热线；可改用现金支付。", "Call the policy hotline; take another means of payment."),
     Reason.PERSON_NOT_INSURED: _declined("未查到参保信息。", "No insurance is on record for this person.", "请拨打政策热线核实参保地。", "Call the policy hotline to find the home region."),
     Reason.NO_PERSONAL_ACCOUNT: _declined("参保人没有个人账户。", "This person has no personal account.", "居民医保一般没有个人账户；可改用现金支付。", "Residents' insurance usually has none; take another means of payment."),
