@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +70,45 @@ async def test_a_decline_has_a_slip_with_the_home_city(province: Province) -> No
     status, out, error = await command("receipt", "RX-nobody", "--config", config)
     assert (status, out) == (1, "")
     assert "TRANSACTION_NOT_FOUND" in error
+
+
+async def _on_a_terminal(*arguments: str) -> tuple[int, str]:
+    """Runs the command with standard error on a terminal; exit status and what a person reads there."""
+    master, slave = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "yikatong.cli.main", *arguments, stdout=asyncio.subprocess.DEVNULL, stderr=slave
+    )
+    os.close(slave)
+    return await process.wait(), _read(master)
+
+
+def _read(terminal: int) -> str:
+    """What was written to the other end, which is closed."""
+    seen = b""
+    with contextlib.suppress(OSError):  # EIO: nobody writes any more
+        while part := os.read(terminal, 4096):
+            seen += part
+    os.close(terminal)
+    return seen.decode()
+
+
+async def test_who_pays_at_a_terminal_sees_what_goes_on(province: Province) -> None:
+    config = str(province.daemon_config)
+    status, seen = await _on_a_terminal("pay", "1.00", "--config", config, "--lang", "zh")
+    assert status == 0
+    assert [line.strip() for line in seen.splitlines()] == [
+        "› 请插入社会保障卡。",
+        "› 正在读卡，请勿取出。",
+        "› 正在向参保地扣款，请稍候。",
+        "› 交易结束，请取卡。",
+    ]
+    status, out, error = await command("pay", "1.00", "--order", "RX-1", "--config", config)
+    assert (status, error) == (0, ""), "nobody looks on"
+    status, _, error = await command("pay", "1.00", "--order", "RX-1", "--config", config)
+    paid = (await _slip(province, "daemon", "RX-1")).partition("交易号 Transaction:")[2].split()[0]
+    assert status == 1
+    assert f"slip: yikatong receipt {paid}" in error, "the order is paid: here is its receipt"
+    assert paid in out
 
 
 async def test_a_reversal_s_slip_says_what_will_be_and_then_what_the_ledger_proves(province: Province) -> None:

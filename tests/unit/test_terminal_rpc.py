@@ -24,6 +24,13 @@ def test_a_decline_invites_a_retry_only_where_nobody_else_may_have_paid(
 ) -> None:
     told = debit(row(State.DECLINED, reason=reason.value), english=True)
     assert (told.state, told.outcome, told.retry) == (api.TRANSACTION_STATE_DECLINED, api.OUTCOME_NOT_MOVED, retry)
+    assert told.word == api.WORD_NOT_PAID
+
+
+def test_the_transaction_that_holds_the_order_is_named() -> None:
+    held_by = row(State.DECLINED, reason=Reason.ORDER_IN_PROGRESS.value, other_transaction="other")
+    assert debit(held_by, english=True).other_transaction_id == "other"
+    assert debit(row(State.APPROVED), english=True).other_transaction_id == ""
 
 
 @pytest.mark.parametrize("english", [True, False])

@@ -229,6 +229,8 @@ def tell(error: YikatongError, at: Place | None = None) -> int:
         console.print(f"  {output.choose(*_MONEY[outcome])}")
         if transaction_id := error.facts.get("transaction_id"):
             console.print(f"  {output.choose('交易号', 'transaction')}: {transaction_id}")
+            if at is not None:
+                console.print(f"  {output.choose('凭条', 'slip')}: yikatong receipt {transaction_id}")
         console.print(f"  {output.choose('下一步', 'next')}: {next_step}")
         if hotline:
             console.print(f"  {output.choose('故障热线', 'fault hotline')}: {hotline}")

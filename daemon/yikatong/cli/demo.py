@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +21,7 @@ from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.operations.v1 import operations_pb2
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
-from yikatong.cli import client, output
+from yikatong.cli import client, output, prompts
 from yikatong.cli.folder import FolderUnusable, kept
 from yikatong.cli.province import HOME, TREATMENT, Province
 from yikatong.core.reasons import YikatongError
@@ -183,34 +183,15 @@ def _request() -> api.DebitRequest:
 async def _show_debit(his: TerminalServiceAsyncStub) -> tuple[api.DebitRequest, api.Transaction]:
     _title(f"2. 扣款 {AMOUNT} 元", f"2. Debit of {AMOUNT} yuan")
     request = _request()
-    async with _prompts(his):
+    async with prompts.shown(his, _prompt):
         paid = await his.Debit(request, metadata=client.metadata(), timeout=60)
     answer = await his.GetReceipt(api.GetReceiptRequest(transaction_id=paid.transaction.transaction_id))
     click.echo(answer.text, nl=False)
     return request, paid.transaction
 
 
-@contextlib.asynccontextmanager
-async def _prompts(his: TerminalServiceAsyncStub) -> AsyncIterator[None]:
-    """Shows what a cashier's screen would show meanwhile."""
-    watching = his.WatchTerminal(api.WatchTerminalRequest(), metadata=client.metadata())
-    await watching.wait_for_connection()
-
-    async def show() -> None:
-        shown = api.STAGE_UNSPECIFIED
-        async for event in watching:
-            if event.HasField("stage"):  # one that lasts comes again: then it is said who keeps us waiting
-                click.echo(f"   › {event.stage.sentence if event.stage.stage == shown else event.stage.prompt}")
-                shown = event.stage.stage
-
-    task = asyncio.create_task(show())
-    try:
-        yield
-    finally:
-        await asyncio.sleep(0.05)  # the last prompt is on its way
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+def _prompt(text: str) -> None:
+    click.echo(f"   › {text}")
 
 
 async def _show_repeat(
@@ -235,7 +216,7 @@ async def _show_lost_answer(his: TerminalServiceAsyncStub, province: Province, a
         f"Weihai posts it and the answer is lost; the HIS waits {_HIS_PATIENCE_S:.0f} s.",
     )
     province.lose_answers()
-    async with _prompts(his):
+    async with prompts.shown(his, _prompt):
         told = (await his.Debit(_request(), metadata=client.metadata(), timeout=_HIS_PATIENCE_S)).transaction
         _line(f"HIS 得到：{_told(told)}", f"the HIS is told: {_told(told)}")
         province.heal()

@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
-from yikatong.cli import client, first_screen, output
+from yikatong.cli import client, first_screen, output, prompts
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen
 from yikatong.core.words import Word
@@ -105,7 +105,8 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
     async def work() -> api.GetReceiptResponse:
         async with client.channel(at.his) as channel:
             stub = _stub(channel)
-            done = await stub.Debit(request, metadata=client.metadata(), timeout=_WAIT_S + wait_s)
+            async with prompts.shown(stub, _prompt, request_id=request.request_id):
+                done = await stub.Debit(request, metadata=client.metadata(), timeout=_WAIT_S + wait_s)
             key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
             return await stub.GetReceipt(key, metadata=client.metadata())
 
@@ -249,6 +250,12 @@ def _word(row: api.Transaction) -> str:
         return output.choose(f"{what}：{word.value[0]}", f"{what}: {word.value[1].lower()}")
     ends = output.choose("（冲正中，最终不扣款）", " (being reversed: nothing is taken in the end)")
     return output.choose(*word.value) + (ends if row.resolves_to == _REVERSED else "")
+
+
+def _prompt(text: str) -> None:
+    """For a person who looks on: progress is shown on a terminal only."""
+    if sys.stderr.isatty():
+        click.echo(f"› {text}", err=True)
 
 
 def _first_screen(at: client.Place) -> None:
