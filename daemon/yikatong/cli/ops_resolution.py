@@ -121,8 +121,8 @@ _NEXT: Final = {
     ),
     "UNRESOLVED_KIND_ADOPTED": (
         "按订单号在收费系统中核实：已入账的 resolve --decision confirm，未入账的 --decision reverse；须两人。",
-        "Look up the order in the HIS: booked as paid, resolve --decision confirm; else --decision reverse; it takes two"
-        " persons.",
+        "Look up the order in the HIS: booked as paid, resolve --decision confirm; else --decision reverse; it takes"
+        " two persons.",
     ),
     "UNRESOLVED_KIND_SUSPENSE": (
         "账户已注销，钱在参保地挂账：请参保地经办机构联系本人退付。",
