@@ -121,6 +121,7 @@ async def test_a_terminal_speaks_for_itself_alone(province: World) -> None:
 GATEWAY = ("yikatong.api.gateway.v1.GatewayService", "yikatong.api.gateway.v1.SelfTestService")
 OPERATIONS = (
     "yikatong.api.operations.v1.ClearingService",
+    "yikatong.api.operations.v1.FleetService",
     "yikatong.api.operations.v1.ReconciliationService",
     "yikatong.api.operations.v1.RegistryService",
     "yikatong.api.operations.v1.ResolutionService",

@@ -11,9 +11,10 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from tests.gateway_world import BALANCE_FEN, FAR, HERE, PHARMACY, World, order, payer, world
+from tests.gateway_world import BALANCE_FEN, FAR, HERE, OTHER_TERMINAL, PHARMACY, TERMINAL, World, order, payer, world
 from tests.support.operators import asked, ops
 from tests.support.terminal_world import ClockOff
+from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from yikatong.core.credit_orders import CreditAccepted, Credited, CreditKind, CreditOrder
 from yikatong.core.orders import (
     Accepted,
@@ -266,3 +267,46 @@ async def test_without_its_clock_the_registry_asks_the_system() -> None:
     from yikatong.gateway.registry import InForce
 
     assert abs(InForce().now() - SystemClock().now()) < timedelta(minutes=1)
+
+
+# --- the fleet --------------------------------------------------------------------------------------------------
+
+
+async def test_the_fleet_shows_who_passed_and_who_did_not(province: World) -> None:
+    steps = [
+        gateway_pb2.SelfTestStep(name="reader", passed=True),
+        gateway_pb2.SelfTestStep(name="pin", passed=False, reason="NO_PIN_KEYPAD"),
+    ]
+    async with province.gateway() as port:
+        await province.signed_in(port)
+        for name, days, passed in ((TERMINAL, 9, False), (TERMINAL, 1, True), (OTHER_TERMINAL, 2, True)):
+            await _file(province, port, name, days, passed, steps[: 1 + (not passed)])
+        listed = await ops(province, port, "fleet", "--json")
+        told = json.loads(listed[1])
+        assert listed[0] == 1
+        fitness = [(t["terminal_id"], t["fitness"], t["epoch"]) for t in told["terminals"]]
+        assert fitness == [
+            ("terminal-suspended", "FITNESS_NEVER_TESTED", 0),
+            (TERMINAL, "FITNESS_PASSED", 1),
+            (OTHER_TERMINAL, "FITNESS_PASSED", 0),
+        ]
+        assert (told["total"], told["passed"]) == (3, 2)
+        await _file(province, port, OTHER_TERMINAL, 0, False, steps)
+        status, out, _ = await ops(province, port, "fleet", "--unfit", lang="zh")
+        assert (status, out.splitlines()[0].split()[:5]) == (
+            1, ["✗", OTHER_TERMINAL, PHARMACY.code, "测试药店", "自检未通过"],
+        )  # fmt: skip
+        assert "✗ pin  NO_PIN_KEYPAD" in out
+        assert f"{TERMINAL} " not in out
+    async with province.gateway(clock=ClockOff(timedelta(days=9))) as port:
+        told = json.loads((await ops(province, port, "fleet", "--json"))[1])
+        assert {t["terminal_id"]: t["fitness"] for t in told["terminals"]}[TERMINAL] == "FITNESS_OVERDUE"
+
+
+async def _file(
+    province: World, port: int, name: str, days: int, passed: bool, steps: list[gateway_pb2.SelfTestStep]
+) -> None:
+    stub = gateway_pb2_grpc.GatewayServiceStub(province.channel(port, name).channel)
+    report = gateway_pb2.ReportSelfTestRequest(terminal_id=name, run_id=str(uuid4()), passed=passed, steps=steps)
+    report.started_at.FromDatetime(datetime.now(UTC) - timedelta(days=days))
+    await stub.ReportSelfTest(report)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from yikatong.cli import ops_clearing, ops_registry, ops_resolution, output
+from yikatong.cli import ops_clearing, ops_fleet, ops_registry, ops_resolution, output
 from yikatong.cli.asking import CALL_S, Operator, asked, plain, run, to_gateway, with_operator
 from yikatong.core.reconciliation import Class, Difference, Row, Totals
 from yikatong.core.values import Fen
@@ -28,7 +28,7 @@ def ops() -> None:
     """
 
 
-for _command in (*ops_registry.COMMANDS, *ops_resolution.COMMANDS, *ops_clearing.COMMANDS):
+for _command in (*ops_registry.COMMANDS, *ops_resolution.COMMANDS, *ops_clearing.COMMANDS, *ops_fleet.COMMANDS):
     ops.add_command(_command)
 
 

@@ -17,6 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from yikatong.api.operations.v1 import (
+    fleet_pb2,
+    fleet_pb2_grpc,
     operations_pb2,
     operations_pb2_grpc,
     reconciliation_pb2,
@@ -29,7 +31,7 @@ from yikatong.api.operations.v1 import (
 from yikatong.core.orders import City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
-from yikatong.gateway import clearing_rpc, reconciliation_rpc, registry_rpc, resolution_rpc, rpc
+from yikatong.gateway import clearing_rpc, fleet_rpc, reconciliation_rpc, registry_rpc, resolution_rpc, rpc
 from yikatong.gateway.books import Books
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.config import GatewayConfig
@@ -65,6 +67,7 @@ _SERVICES: Final = (
     reconciliation_pb2.DESCRIPTOR.services_by_name["ReconciliationService"].full_name,
     registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name,
     resolution_pb2.DESCRIPTOR.services_by_name["ResolutionService"].full_name,
+    fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
 )
 
 _log = structlog.get_logger(__name__)
@@ -78,12 +81,14 @@ class Operators:
     reconciliations: reconciliation_rpc.Reconciliations
     registry: registry_rpc.RegistryRpc
     resolution: resolution_rpc.ResolutionRpc
+    fleet: fleet_rpc.FleetRpc
 
     def add_to(self, server: grpc.aio.Server) -> None:
         operations_pb2_grpc.add_ClearingServiceServicer_to_server(self.clearing, server)
         reconciliation_pb2_grpc.add_ReconciliationServiceServicer_to_server(self.reconciliations, server)
         registry_pb2_grpc.add_RegistryServiceServicer_to_server(self.registry, server)
         resolution_pb2_grpc.add_ResolutionServiceServicer_to_server(self.resolution, server)
+        fleet_pb2_grpc.add_FleetServiceServicer_to_server(self.fleet, server)
 
 
 async def serve(
@@ -115,6 +120,7 @@ async def serve(
             reconciliation_rpc.Reconciliations(money.router, registry, cities),
             registry_rpc.RegistryRpc(registry, measures, replacement, money.router, clients),
             resolution_rpc.ResolutionRpc(Unsettled(money.router, registry, books, clock), resolutions),
+            fleet_rpc.FleetRpc(money.router, registry, clock),
         )
         server, port, checks = await _start(config, registry, money, self_test, operators, clock)
         stack.push_async_callback(server.stop, _GRACE_S)

@@ -15,6 +15,7 @@ from yikatong.gateway import (
     clearing_book,
     confirmations,
     credit_log,
+    fleet,
     reconciliation_book,
     route_log,
     statements,
@@ -46,6 +47,7 @@ SCHEMA: Final = (
     + tickets.SCHEMA
     + statements.SCHEMA
     + confirmations.SCHEMA
+    + fleet.SCHEMA
 )
 
 

@@ -123,6 +123,10 @@ class Registry:
         """Every institution, as `member`."""
         return [self.member(institution) for institution in self._members]
 
+    def terminals(self) -> list[TerminalId]:
+        """Every terminal of the registry."""
+        return list(self._terminals)
+
     def neighbours_of(self, terminal_id: str) -> list[str]:
         """Every terminal of this terminal's institution, itself included. Raises as `member_of`."""
         institution = self.member_of(terminal_id).institution
