@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final
 
+import grpc.aio
+
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.cli import client
 
@@ -38,5 +40,5 @@ async def shown(
     finally:
         await asyncio.sleep(_LAST_S)
         watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError):  # how it ended is the answer's to say
             await task
