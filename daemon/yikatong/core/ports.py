@@ -132,3 +132,15 @@ class ReceiptPrinter(Protocol):
         """Raises what `print_receipt` would raise now."""
 
     async def close(self) -> None: ...
+
+
+class CustomerDisplay(Protocol):
+    """Two lines that the customer reads, 20 columns each. No transaction waits for it."""
+
+    async def show(self, upper: str, lower: str) -> None:
+        """What does not fit is cut off. Raises NO_CUSTOMER_DISPLAY, CUSTOMER_DISPLAY_FAILED, DEVICE_BUSY."""
+
+    async def clear(self) -> None:
+        """Raises as `show` does."""
+
+    async def close(self) -> None: ...

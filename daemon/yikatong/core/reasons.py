@@ -76,6 +76,8 @@ class Reason(Enum):
     PRINTER_FAILED = "PRINTER_FAILED"
     PRINTER_OUT_OF_PAPER = "PRINTER_OUT_OF_PAPER"
     PRINTER_NOT_READY = "PRINTER_NOT_READY"
+    NO_CUSTOMER_DISPLAY = "NO_CUSTOMER_DISPLAY"
+    CUSTOMER_DISPLAY_FAILED = "CUSTOMER_DISPLAY_FAILED"
     CARD_REPORTED_LOST = "CARD_REPORTED_LOST"
     PERSON_NOT_INSURED = "PERSON_NOT_INSURED"
     NO_PERSONAL_ACCOUNT = "NO_PERSONAL_ACCOUNT"
@@ -193,6 +195,8 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.PRINTER_FAILED: _before("凭条打印机故障。", "The receipt printer failed.", "请关闭再打开打印机后补打；交易不受影响。", "Switch it off and on and print the receipt again; transactions go on.", status=Status.UNAVAILABLE),
     Reason.PRINTER_OUT_OF_PAPER: _before("凭条打印机缺纸。", "The receipt printer is out of paper.", "请换纸后补打；交易不受影响。", "Put in a new roll and print the receipt again; transactions go on."),
     Reason.PRINTER_NOT_READY: _before("凭条打印机未就绪。", "The receipt printer is not ready.", "请合上机盖、按联机键后补打；交易不受影响。", "Close its cover, press its online key and print the receipt again; transactions go on."),
+    Reason.NO_CUSTOMER_DISPLAY: _before("找不到顾客显示屏。", "No customer display was found.", "请检查顾客显示屏连线；交易不受影响。", "Check its cable; transactions go on.", status=Status.UNAVAILABLE),
+    Reason.CUSTOMER_DISPLAY_FAILED: _before("顾客显示屏故障。", "The customer display failed.", "请重新插拔顾客显示屏；交易不受影响。", "Unplug and replug it; transactions go on.", status=Status.UNAVAILABLE),
     Reason.CARD_REPORTED_LOST: _declined("此卡已挂失。", "This card has been reported lost.", "请拨打政策热线；可改用现金支付。", "Call the policy hotline; take another means of payment."),
     Reason.PERSON_NOT_INSURED: _declined("未查到参保信息。", "No insurance is on record for this person.", "请拨打政策热线核实参保地。", "Call the policy hotline to find the home region."),
     Reason.NO_PERSONAL_ACCOUNT: _declined("参保人没有个人账户。", "This person has no personal account.", "居民医保一般没有个人账户；可改用现金支付。", "Residents' insurance usually has none; take another means of payment."),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import date
 from typing import Final
 
 from yikatong.core.values import CardIdentificationCode, CardNumber, PersonName, SocialSecurityNumber
 from yikatong.drivers.card.tlv import malformed
+from yikatong.drivers.characters import is_shown
 
 _PADDING: Final = b"\x00\xff\x20"
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories of what is never part of a name: controls, bidirectional marks, surrogates, line separators."""
 
 
 def person_name(name: bytes, extension: bytes) -> PersonName | None:
@@ -25,7 +23,7 @@ def person_name(name: bytes, extension: bytes) -> PersonName | None:
         text = joined.decode("gb18030", "strict")
     except UnicodeDecodeError:
         return None
-    shown = "".join(character for character in text if unicodedata.category(character) not in _HIDDEN).strip()
+    shown = "".join(character for character in text if is_shown(character)).strip()
     return PersonName(shown) if shown else None
 
 

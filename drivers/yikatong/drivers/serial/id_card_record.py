@@ -7,13 +7,13 @@ even decoded. Permits of foreigners and of residents of Hong Kong, Macao and Tai
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import date
 from typing import Final
 
 from yikatong.core.card import ResidentCard
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import PersonName, SocialSecurityNumber
+from yikatong.drivers.characters import is_shown
 from yikatong.drivers.serial.id_card_protocol import TEXT_LENGTH
 
 _NAME: Final = slice(0, 30)
@@ -23,8 +23,6 @@ _VALID_FROM: Final = slice(188, 204)
 _VALID_UNTIL: Final = slice(204, 220)
 
 _NO_END: Final = "长期"
-_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that are never part of a name. Private-use characters (Co) are: rare characters are coded so."""
 
 
 def parse(record: bytes) -> ResidentCard:
@@ -67,7 +65,7 @@ def _name(field: bytes) -> PersonName:
     text = field.decode("utf-16-le", "replace")
     if "\N{REPLACEMENT CHARACTER}" in text:
         return PersonName("")
-    return PersonName("".join(char for char in text if unicodedata.category(char) not in _HIDDEN).strip())
+    return PersonName("".join(char for char in text if is_shown(char)).strip())
 
 
 def _date(text: str) -> str:

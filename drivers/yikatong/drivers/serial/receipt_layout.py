@@ -7,10 +7,10 @@ switches them on, and a line takes 48 columns (paper of 80 mm), for which receip
 from __future__ import annotations
 
 import shutil
-import unicodedata
 from typing import TYPE_CHECKING, Final
 
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.characters import is_shown
 
 if TYPE_CHECKING:
     from escpos.printer import Dummy
@@ -23,8 +23,6 @@ LINE_MAX: Final = 256
 LINES_MAX: Final = 2000
 
 _CHINESE: Final = b"\x1c&"
-_UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that never reach the printer: in names of goods, ESC would begin a command."""
 
 
 def blocks(text: str, profile: str) -> list[bytes]:
@@ -33,7 +31,9 @@ def blocks(text: str, profile: str) -> list[bytes]:
     Raises INVALID_FIELD where the text is no receipt (a line or all of it too long), CONFIGURATION_INVALID where the
     profile is unknown, PRINTER_FAILED where the library can't be loaded.
     """
-    lines = ["".join(map(_printable, line)).encode("gb18030") + b"\n" for line in text.split("\n")]
+    lines = [
+        "".join(char if is_shown(char) else "?" for char in line).encode("gb18030") + b"\n" for line in text.split("\n")
+    ]
     if len(lines) > LINES_MAX or max(map(len, lines)) > LINE_MAX:
         raise YikatongError(Reason.INVALID_FIELD, "no receipt is that long or that wide", lines=len(lines))
     printer = _composer(profile)
@@ -47,10 +47,6 @@ def blocks(text: str, profile: str) -> list[bytes]:
     printer.cut()
     done[-1] += printer.output
     return done
-
-
-def _printable(char: str) -> str:
-    return "?" if unicodedata.category(char) in _UNPRINTABLE else char
 
 
 def _composer(profile: str) -> Dummy:
