@@ -298,14 +298,14 @@ def leaving_caller_is_told_declined(patch: Patch) -> None:
 def not_found_is_taken_for_an_outcome(patch: Patch) -> None:
     real = calls.ask
 
-    async def ask(link: Any, order: Any, patience: Any, *, may_send: bool = True) -> Any:
+    async def ask(link: Any, order: Any, patience: Any, *, may_send: bool = True, **named: Any) -> Any:
         if not may_send:
             try:
                 if isinstance(await link.enquire(order), NotFound):
                     return Declined(Reason.TRANSACTION_NOT_FOUND)
             except LinkDown:
                 pass
-        return await real(link, order, patience, may_send=may_send)
+        return await real(link, order, patience, may_send=may_send, **named)
 
     patch.setattr(calls, "ask", ask)
 
@@ -315,7 +315,7 @@ def unconfirmed_debit_is_kept(patch: Patch) -> None:
     _terminal(patch, State.HELD, T.ConfirmTimeUp, T._approved())
 
 
-@mutant(within=100)
+@mutant(rates=Rates(confirms=1.0, never_books=1.0, terminal_killed_every_s=10.0))
 def held_debit_is_forgotten_at_a_restart(patch: Patch) -> None:
     _terminal(patch, State.HELD, T.Restarted, Step(State.HELD))
 
@@ -501,10 +501,6 @@ GIVEN_BACK = replace(TROUBLE, gives_back=1.0, confirms=0.1, city_closed_every_s=
 """Whatever is paid is brought back."""
 CLOSED_CITIES = Rates(city_closed_every_s=5.0, gives_back=1.0)
 """It is brought back while the city does not listen."""
-SILENCE = Rates(
-    very_late=0.6, duplicated=0.7, vanishes=0.9, gateway_killed_every_s=50.0, forgets=0.6, repeats=0.3, enquires=0.5
-)
-"""As LATE, and the city does not answer either."""
 
 
 @mutant(rates=GIVEN_BACK)
@@ -589,12 +585,6 @@ def everything_is_undone_in_the_first_city(patch: Patch) -> None:
     patch.setattr(router.Router, "_undo", undo)
 
 
-@mutant(rates=SILENCE, within=60)
-def gateway_asks_no_more_where_a_city_was_silent(patch: Patch) -> None:
-    """What was shipped until the simulation found it: a late debit that nobody waited for held its order for ever."""
-    patch.setattr(router.Router, "_enquire", lambda self, turn: None)
-
-
 @mutant()
 def journal_keeps_no_accounting_date(patch: Patch) -> None:
     """Nothing is told wrongly, and nothing moves wrongly: reconciliation alone can see it."""
@@ -602,3 +592,14 @@ def journal_keeps_no_accounting_date(patch: Patch) -> None:
     patch.setattr(
         Transaction, "learned", lambda self, posted: replace(real(self, posted), accounting_date="2026-01-01")
     )
+
+
+# --- copies ---------------------------------------------------------------------------------------------------------
+
+
+@mutant(within=100, rates=Rates(journal_copied_every_s=10.0))
+def confirmation_protects_nothing(patch: Patch) -> None:
+    """A copy of a journal whose row says SENT undoes what is paid."""
+    _router(patch, R.State.CONFIRMED, R.Event.REVERSAL, router_table.Step(R.State.REV, effect=R.Effect.REVERSE))
+    step = ledger_table.Step(L.State.REVERSED, L.Reply.REVERSED, L.Entries.CONTRA)
+    _ledger(patch, L.State.CONFIRMED, L.Event.REVERSAL, step)

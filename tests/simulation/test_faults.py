@@ -29,7 +29,7 @@ AROUND = {
     *("gateway forgets", "partition", "terminal reboots", "wall clock jumps", "city closed", "account frozen"),
     *("caller vanishes", "double click", "same request again", "same request twice at once", "enquiry", "card removed"),
     *("never books", "books at the last moment", "bill taken back", "taken back at two tills at once", "cancellation"),
-    *("same credit twice at once",),
+    *("same credit twice at once", "journal restored", "terminal cloned", "a copied journal is found out"),
     *(f"outcome {state}" for state in ("APPROVED", "DECLINED", "REVERSED")),
     *(f"outcome of a {kind} {state}" for kind in ("cancellation", "refund") for state in ("APPROVED", "DECLINED")),
     *(

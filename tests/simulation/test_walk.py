@@ -7,9 +7,12 @@ it, and at the end with journal, gateway, cities and reconciliation.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from tests.simulation.walk import WAYS, Way
+from tests.simulation.walk import LATE, WAYS, Way
+from yikatong.gateway.router import Router
 from yikatong.simulation import points
 
 
@@ -30,3 +33,12 @@ def test_one_fault_at_a_time_breaks_nothing(way: Way) -> None:
 def test_the_ways_pass_every_fault_point() -> None:
     passed = {point for way in WAYS for point in way.walk()[1].seen}
     assert sorted(set(points.every()) - passed) == []
+
+
+def test_a_late_debit_that_nobody_waits_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would else hold its order until the gateway's next start: the gateway itself asks the city."""
+    seeds, second = range(12), ("gateway dies before G3 Router.reverse", 2)
+    assert [line for seed in seeds for line in replace(LATE, seed=seed).walk(*second)[0].broken] == []
+    monkeypatch.setattr(Router, "_enquire", lambda self, turn: None)
+    held = [line for seed in seeds for line in replace(LATE, seed=seed).walk(*second)[0].broken]
+    assert any("the gateway still has FWD" in line for line in held)

@@ -72,3 +72,11 @@ WAYS: Final = (
     Way("refunded while the city is closed", NEAR, always=_TAKEN_BACK, closed=(HERE, 6.0, 90.0)),
     Way("city silent, enquired about", always=_CITY_SILENT, seed=1),
 )
+
+LATE: Final = Way(
+    "a debit that comes when its reversal is done, and the city is silent",
+    always=_never(TO_CITY, "lost", "Debit", "GetTransaction")
+    | _never(TO_GATEWAY, "very late", "Debit")
+    | {"caller vanishes", "gateway forgets"},
+)
+"""The gateway that dies at the second reversal has forgotten the first one when that one's debit comes."""

@@ -41,6 +41,8 @@ class Rates:
     repeats: float = 0.0
     double_clicks: float = 0.0
     enquires: float = 0.0
+    journal_copied_every_s: float = 0.0
+    """A terminal's disk is copied; later the copy replaces it, or starts in a second machine."""
     gives_back: float = 0.0
     """Paid bills that are cancelled or refunded."""
 
@@ -81,6 +83,7 @@ def draw_rates(dice: random.Random) -> Rates:
         repeats=_swarm(dice, 0.9),
         double_clicks=_swarm(dice, 0.5),
         enquires=_swarm(dice, 0.9),
+        journal_copied_every_s=_every(dice, 20, 120, never=0.85),
         gives_back=_swarm(dice, 1.0, never=0.3),
     )
 

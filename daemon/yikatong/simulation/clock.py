@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from datetime import datetime, timedelta
 
 
 class SimulatedClock:
     """`boot` counts the machine's boots; the boot clock begins at zero with each."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, start: datetime) -> None:
-        self._loop, self._start = loop, start
+    def __init__(self, machine: str, loop: asyncio.AbstractEventLoop, start: datetime) -> None:
+        self._machine, self._loop, self._start = machine, loop, start
         self._booted_s = 0.0
         self._boots = 1
         self.offset = timedelta()
@@ -23,7 +24,7 @@ class SimulatedClock:
 
     @property
     def boot_id(self) -> str:
-        return f"{self._boots:032x}"
+        return hashlib.blake2b(f"{self._machine} {self._boots}".encode(), digest_size=16).hexdigest()
 
     def reboot(self) -> None:
         self._boots += 1

@@ -35,6 +35,8 @@ from yikatong.ledger.rpc import CityCore
 from yikatong.runtime import keyfile
 from yikatong.runtime.clock import accounting_date
 from yikatong.runtime.edge import Edge
+from yikatong.runtime.store import open_file
+from yikatong.simulation import books
 from yikatong.simulation.chance import Chance
 from yikatong.simulation.clock import SimulatedClock
 from yikatong.simulation.disk import SimulatedStore, open_fresh
@@ -81,7 +83,7 @@ class Machine:
 
     def __init__(self, name: str, world: World) -> None:
         self.name, self.world = name, world
-        self.clock = SimulatedClock(world.loop, world.start)
+        self.clock = SimulatedClock(name, world.loop, world.start)
         self.life: Life | None = None
         self.stopped = False
         self._store: SimulatedStore | None = None
@@ -136,7 +138,8 @@ class Machine:
 
     def open_store(self, life: Life, path: Path, *, application_id: int, version: int, schema: str) -> SimulatedStore:
         if self._file is None:
-            self._file = open_fresh(path, application_id, version, schema)
+            opened = open_file if path.exists() else open_fresh
+            self._file = opened(path, application_id, version, schema)
         self._store = SimulatedStore(
             self._file,
             life=life,
@@ -220,14 +223,21 @@ class GatewayMachine(Machine):
         """`posted`: whether any ledger has ever posted the debit of that id."""
         super().__init__(name, world)
         self._posted = posted
-        self._lines, self._to_cities = lines, to_cities
+        self._lines, self._to_cities = list(lines.values()), to_cities
         self.forgot = False
         self.cities: Cities | None = None
+        self._server: Server | None = None
         self._registry = Registry(
             [HomeCity(HERE, "OPEN", "", "9", "", ""), *(HomeCity(city, "OPEN", "", "9", "far", "") for city in FAR)],
             [Member(PHARMACY, "测试药店", HERE.region, Agreement.ACTIVE)],
             dict.fromkeys(lines, PHARMACY),
         )
+
+    def add_line(self, line: Line) -> None:
+        """One more machine calls, with the certificate of a terminal that is known."""
+        self._lines.append(line)
+        if self.life is not None and self._server is not None and self._server.life is self.life:
+            line.listen(self._server)
 
     def close_city(self, city: City, *, closed: bool) -> None:
         """A city takes no new debits, by the registry; everything else for it waits at the gateway."""
@@ -256,8 +266,9 @@ class GatewayMachine(Machine):
         server = Server(life, Edge(gateway_rpc.admit))
         service = gateway_rpc.Gateway(partition.router, self._registry, self.clock, policy_hotline="", fault_hotline="")
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
-        for line in self._lines.values():
+        for line in self._lines:
             line.listen(server)
+        self._server = server
         self.cities = Cities(partition.router, self._registry, clients, self.clock)
 
     def after_death(self) -> None:
@@ -317,16 +328,25 @@ class CardDesk:
 
 
 class TerminalMachine(Machine):
-    """A terminal daemon beside a cashier."""
+    """A terminal daemon beside a cashier. `number`: in its transactions' ids; a copy has one of its own."""
 
-    def __init__(self, terminal_id: TerminalId, world: World, to_gateway: Line, his: Line) -> None:
-        super().__init__(terminal_id, world)
-        self.terminal_id = terminal_id
+    def __init__(
+        self, name: str, terminal_id: TerminalId, number: int, world: World, to_gateway: Line, his: Line
+    ) -> None:
+        super().__init__(name, world)
+        self.terminal_id, self.number = terminal_id, number
+        self.doubtful = False
+        """Its journal was replaced by an older one, or another machine has the same: only safety holds any more."""
+        self.when_sent: Callable[[], None] | None = None
+        """Called once, as soon as the journal has a row SENT."""
+        self.confirmed: set[str] = set()
+        """Debits that a journal, now replaced, had confirmed, and knew that they were."""
         self._to_gateway, self._his = to_gateway, his
         self.desk = CardDesk(world.chance)
         self.journal: Journal | None = None
         self.runner: Runner | None = None
         self.credits: Credits | None = None
+        self.session: Session | None = None
         self.reconciling: Reconciliation | None = None
         self._ids = 0
 
@@ -336,7 +356,7 @@ class TerminalMachine(Machine):
         await journal.prove()
         gateway = GatewayChannel(_channel(self._to_gateway))
         hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
-        session = Session(self.name, "simulated", gateway, journal, clock)
+        session = Session(self.terminal_id, "simulated", gateway, journal, clock)
         desk = cast("Desk", self.desk)
         runner = Runner(journal, link, session, desk, hub, clock, leave=partial(self._leave, life), new_id=self._new_id)
         open_debits = await runner.recover()
@@ -344,8 +364,8 @@ class TerminalMachine(Machine):
             journal, link, session, runner, hub, clock, leave=partial(self._leave, life), new_id=self._new_id
         )
         open_credits = await credited.recover()
-        config = DaemonConfig(terminal_id=self.name, gateway=Gateway("simulated", "-", "-", "-"))
-        reconciling = Reconciliation(journal, session, runner, ReconciliationLink(gateway, self.name), clock)
+        config = DaemonConfig(terminal_id=self.terminal_id, gateway=Gateway("simulated", "-", "-", "-"))
+        reconciling = Reconciliation(journal, session, runner, ReconciliationLink(gateway, self.terminal_id), clock)
         terminal = Terminal(
             config,
             "simulated",
@@ -363,20 +383,43 @@ class TerminalMachine(Machine):
         server = Server(life, Edge())
         terminal_rpc.add_to(cast("grpc.aio.Server", server), terminal)
         self.journal, self.runner, self.credits, self.reconciling = journal, runner, credited, reconciling
+        self.session = session
         self._his.listen(server)
         await terminal.keep_signed_in()
-        self.world.broken.append(f"{self.name} was taken for a clone")
 
     def _leave(self, life: Life, reason: Reason) -> None:
-        """The store's failure ends the process by itself; there is no other reason to leave here."""
-        if reason is not Reason.JOURNAL_UNAVAILABLE:
+        """The store's failure ends the process by itself; being superseded is the only other reason to leave here."""
+        if reason is Reason.JOURNAL_UNAVAILABLE:
+            return
+        if reason is not Reason.TERMINAL_SUPERSEDED or not self.doubtful:
             self.world.broken.append(f"{self.name} leaves the service: {reason.value}")
-            outside(life.kill)
+        outside(life.kill)
+
+    def image(self) -> tuple[bytes, bytes]:
+        """The journal's file and its key as they are now."""
+        return self.file.serialize("main"), self.path.with_suffix(".key").read_bytes()
+
+    def committed(self, connection: apsw.Connection) -> None:
+        if self.when_sent is not None and connection.execute("SELECT 1 FROM txn WHERE state = 'SENT'").fetchone():
+            call, self.when_sent = self.when_sent, None
+            outside(call)
+
+    def replace_disk(self, image: bytes, key: bytes) -> None:
+        """Another disk is put in; what this one knew is gone."""
+        self.doubtful = True
+        self.kill("gets another disk")
+        self.clock.reboot()
+        if self._file is not None:
+            self.confirmed |= books.acknowledged(self._file)
+            self._file.close()
+            self._file = None
+        self.path.write_bytes(image)
+        self.path.with_suffix(".key").write_bytes(key)
 
     def _new_id(self, clock: object) -> str:
         """Ids as a seed repeats them; UUIDs by their form."""
         self._ids += 1
-        return f"{self.name[-1]:0>8}-0000-7000-8000-{self._ids:012d}"
+        return f"{self.number:08d}-0000-7000-8000-{self._ids:012d}"
 
     def after_death(self) -> None:
         chance = self.world.chance

@@ -15,7 +15,7 @@ from yikatong.core.reasons import YikatongError
 from yikatong.core.values import CardIdentificationCode, CardNumber, SocialSecurityNumber, TerminalId
 from yikatong.gateway.reconciliation_book import Outcome
 from yikatong.ledger import seed as sample
-from yikatong.simulation import checks
+from yikatong.simulation import books, checks
 from yikatong.simulation.chance import Chance
 from yikatong.simulation.checks import Files
 from yikatong.simulation.his import Bill, His, Till
@@ -102,7 +102,8 @@ class Province:
         ]
         self._gateway = GatewayMachine("gateway", self._world, self._to_gateway, self._to_cities, self._posted)
         self._terminals = [
-            TerminalMachine(name, self._world, self._to_gateway[name], his_lines[name]) for name in names
+            TerminalMachine(name, name, number, self._world, self._to_gateway[name], his_lines[name])
+            for number, name in enumerate(names, 1)
         ]
         tills = [Till.at(machine, his_lines[machine.terminal_id]) for machine in self._terminals]
         self._his = His(loop, chance, tills, self._moved_fen)
@@ -132,6 +133,7 @@ class Province:
                 (rates.partition_every_s, lambda: self._partition(dice.choice(lines))),
                 (rates.city_closed_every_s, self._close_city),
                 (rates.account_frozen_every_s, self._freeze),
+                (rates.journal_copied_every_s, self._copy),
             )
         ]
         if self._plan.closed is not None:
@@ -158,11 +160,13 @@ class Province:
                 await self._his.enquire(request)
         for terminal in self._terminals:
             assert terminal.journal is not None
+            if terminal.life is None:
+                continue  # superseded, it starts again and again
             try:
                 await terminal.journal.prove()
             except YikatongError as error:
                 broken.append(f"I8 {terminal.name}: {error}")
-        if not broken:
+        if not broken and not self._doubtful:
             broken += await self._reconciled()
         for machine in self._machines:
             machine.stop()
@@ -191,10 +195,10 @@ class Province:
     def _compared(self) -> list[str]:
         files = self._files
         for journal in files.journals.values():
-            for row in checks.rows_of(journal):
+            for row in books.rows_of(journal):
                 self._chance.points[f"outcome {row.state.value}"] += 1
                 self._chance.note(self._loop.time(), f"{row.transaction_id} {row.state.value} {row.reason}")
-            for credit in checks.credits_of(journal):
+            for credit in books.credits_of(journal):
                 self._chance.points[f"outcome of a {credit.kind.value.lower()} {credit.state.value}"] += 1
                 self._chance.note(self._loop.time(), f"{credit.transaction_id} {credit.state.value} {credit.reason}")
         return checks.compare(files, self._his)
@@ -202,7 +206,9 @@ class Province:
     @property
     def _files(self) -> Files:
         return Files(
-            {terminal.name: terminal.file for terminal in self._terminals},
+            {terminal.name: terminal.file for terminal in self._terminals if not terminal.doubtful},
+            frozenset(f"{terminal.number:08d}" for terminal in self._doubtful),
+            frozenset().union(*(terminal.confirmed | books.acknowledged(terminal.file) for terminal in self._doubtful)),
             self._gateway.file,
             [city.file for city in self._cities],
             self._gateway.forgot,
@@ -212,6 +218,12 @@ class Province:
         """I6, five minutes after the last fault."""
         broken = [f"I6 a cashier still waits for {number}" for number, task in enumerate(cashiers) if not task.done()]
         for terminal in self._terminals:
+            fenced = terminal.session is not None and terminal.session.fenced
+            if terminal.doubtful:
+                self._chance.points["a copied journal is found out"] += fenced
+                continue
+            if fenced:
+                broken.append(f"I6 {terminal.name} was taken for a copy")
             if terminal.runner is None:
                 broken.append(f"I6 {terminal.name} is not there")
                 continue
@@ -242,6 +254,44 @@ class Province:
         city, lasts_s = self._chance.dice.choice([HERE, *FAR]), self._chance.dice.uniform(1.0, 60.0)
         self._gateway.close_city(city, closed=True)
         self._loop.call_later(lasts_s, partial(self._gateway.close_city, city, closed=False))
+
+    @property
+    def _doubtful(self) -> list[TerminalMachine]:
+        return [terminal for terminal in self._terminals if terminal.doubtful]
+
+    def _copy(self) -> None:
+        """Somebody copies a terminal's disk, now or in the middle of its next debit; see `_use_copy`."""
+        terminal = self._chance.dice.choice(self._terminals)
+        if not terminal.doubtful and terminal.path.exists():
+            if self._chance.dice.random() < 0.5:
+                terminal.when_sent = partial(self._use_copy, terminal)
+            else:
+                self._use_copy(terminal)
+
+    def _use_copy(self, terminal: TerminalMachine) -> None:
+        """Later the copy is put in for the true disk, or into a second machine."""
+        use, later_s = self._chance.dice.choice([self._restore, self._clone]), self._chance.dice.uniform(0.0, 40.0)
+        self._loop.call_later(later_s, partial(use, terminal, *terminal.image()))
+
+    def _restore(self, terminal: TerminalMachine, image: bytes, key: bytes) -> None:
+        if self._chance.faults and not terminal.doubtful:
+            self._chance.points["journal restored"] += 1
+            terminal.replace_disk(image, key)
+
+    def _clone(self, terminal: TerminalMachine, image: bytes, key: bytes) -> None:
+        if not self._chance.faults or terminal.doubtful:
+            return
+        self._chance.points["terminal cloned"] += 1
+        name, line = f"{terminal.name}-copy", partial(Line, loop=self._loop, chance=self._chance)
+        to_gateway = line(f"{name} line", terminal.terminal_id, way=TO_GATEWAY)
+        till = line(f"{name} till", "")
+        clone = TerminalMachine(name, terminal.terminal_id, len(self._terminals) + 1, self._world, to_gateway, till)
+        terminal.doubtful = True
+        self._terminals.append(clone)
+        self._gateway.add_line(to_gateway)
+        self._his.add_till(Till.at(clone, till))
+        clone.replace_disk(image, key)
+        clone.start()
 
     def _freeze(self) -> None:
         self._chance.points["account frozen"] += 1
