@@ -82,8 +82,9 @@ async def _recovered(his: Any) -> dict[str, api.Transaction]:
     return rows
 
 
-async def _screen(province: Province) -> dict[str, Any]:
-    status, out, error = await command("transactions", "--open", "--json", "--config", str(province.daemon_config))
+async def _screen(province: Province, *more: str) -> dict[str, Any]:
+    config = str(province.daemon_config)
+    status, out, error = await command("transactions", "--open", "--json", *more, "--config", config)
     assert status == 0, error
     told: dict[str, Any] = json.loads(out)
     return told
@@ -177,11 +178,16 @@ async def test_a_reversal_and_a_confirmed_debit_are_open_when_the_power_is_cut(p
         screen = await _screen(province)
         assert [row["order_no"] for row in screen["open"]] == ["RX-3000"]
         assert [row["word"] for row in screen["settled_since_start"]] == ["WORD_PAID"]
+        slips = (await _screen(province, "--slips"))["slips"]
+        assert list(slips) == [doomed.transaction_id]
+        assert "冲正通知：本笔最终不扣款" in slips[doomed.transaction_id]
         province.heal()
         rows = await _settled(province, his, ["RX-2000", "RX-3000"])
         assert (rows["RX-2000"].word, rows["RX-3000"].word) == (api.WORD_PAID, api.WORD_NOT_PAID)
-        slip = (await his.GetReceipt(api.GetReceiptRequest(transaction_id=doomed.transaction_id))).text
-        assert f"冲正参考号 Proof: {rows['RX-3000'].reference}" in slip
+        config = str(province.daemon_config)
+        _, text, _ = await command("transactions", "--open", "--slips", "--config", config)
+        for shown in ("未支付 NOT PAID", "冲正凭条（未扣款）", f"冲正参考号 Proof: {rows['RX-3000'].reference}"):
+            assert shown in text
 
 
 async def test_a_debit_that_waited_for_its_confirmation_is_not_paid_after_a_power_cut(province: Province) -> None:

@@ -94,7 +94,7 @@ def test_a_mistake_is_answered_with_field_outcome_and_what_to_do(province: Provi
         details = {detail["type"]: base64.b64decode(detail["value"] + "==") for detail in error["details"]}
         info = error_details_pb2.ErrorInfo.FromString(details["google.rpc.ErrorInfo"])
         assert (error["code"], info.reason, info.domain) == ("invalid_argument", "INVALID_FIELD", "yikatong")
-        assert dict(info.metadata) == {"field": field, "outcome": "NOT_MOVED", "retry": "NEVER"}
+        assert dict(info.metadata) == {"field": field, "outcome": "NOT_MOVED", "retry": "NEW_REQUEST"}
         told = error_details_pb2.LocalizedMessage.FromString(details["google.rpc.LocalizedMessage"])
         assert (told.locale, "字段" in told.message) == ("zh-CN", True)
 

@@ -45,14 +45,18 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class FirstScreen:
-    """What is open, and what was open when the daemon started and is settled now, both oldest first."""
+    """What is open, and what was open when the daemon started and is settled now, both oldest first.
+
+    `slips` by transaction id: of the bills for which no money is taken, now or in the end.
+    """
 
     terminal: api.GetTerminalResponse
     open: Sequence[Bill]
     settled: Sequence[Bill]
+    slips: dict[str, str]
 
 
-async def ask(stub: TerminalServiceAsyncStub) -> FirstScreen:
+async def ask(stub: TerminalServiceAsyncStub, *, with_slips: bool) -> FirstScreen:
     terminal = await stub.GetTerminal(api.GetTerminalRequest(), timeout=_CALL_S)
     recovered = await _listed(stub, api.ListTransactionsRequest(recovered_only=True))
     is_open = await _listed(stub, api.ListTransactionsRequest(open_only=True, page_size=_MOST))
@@ -60,7 +64,12 @@ async def ask(stub: TerminalServiceAsyncStub) -> FirstScreen:
     settled = [
         bill for bill in recovered if bill.zh.word != api.WORD_BEING_SETTLED and bill.zh.transaction_id not in ids
     ]
-    return FirstScreen(terminal, is_open[::-1], settled)
+    slips = {}
+    for row in (bill.zh for bill in (*is_open[::-1], *settled) if with_slips):
+        if row.word == api.WORD_NOT_PAID or row.resolves_to == api.TRANSACTION_STATE_REVERSED:
+            request = api.GetReceiptRequest(transaction_id=row.transaction_id)
+            slips[row.transaction_id] = (await stub.GetReceipt(request, timeout=_CALL_S)).text
+    return FirstScreen(terminal, is_open[::-1], settled, slips)
 
 
 async def _listed(stub: TerminalServiceAsyncStub, request: api.ListTransactionsRequest) -> list[Bill]:
@@ -82,6 +91,7 @@ def as_json(screen: FirstScreen) -> dict[str, Any]:
         "started_at": screen.terminal.started_at.ToJsonString(),
         "open": rows(screen.open),
         "settled_since_start": rows(screen.settled),
+        "slips": screen.slips,
         "policy_hotline": screen.terminal.policy_hotline,
         "fault_hotline": screen.terminal.fault_hotline,
     }
@@ -100,6 +110,8 @@ def show(screen: FirstScreen) -> None:
         console = output.console()
         console.print(f"\n政策热线 Policy hotline: {screen.terminal.policy_hotline}")
         console.print(f"故障热线 Fault hotline: {screen.terminal.fault_hotline}")
+    for text in screen.slips.values():
+        output.console().print(f"\n{text}", end="")
 
 
 def _part(title: str, bills: Sequence[Bill]) -> None:

@@ -162,8 +162,13 @@ def refund(config: Path | None, transaction: str, amount: str, request_id: str) 
     is_flag=True,
     help="未决交易，及启动后已有结果的 / what is open, and what was when the daemon started",
 )
+@click.option(
+    "--slips",
+    is_flag=True,
+    help="与 --open 同用：附未扣款的凭条 / with --open: and the slips of those for which no money is taken",
+)
 @click.option("--count", type=click.IntRange(1, 200), default=20, help="条数 / how many")
-def transactions(config: Path | None, open_only: bool, count: int) -> None:
+def transactions(config: Path | None, open_only: bool, slips: bool, count: int) -> None:
     """列出最近的交易（北京时间）/ List transactions, newest first, in Beijing time.
 
     --open 是断电后的第一屏：每笔未决单据的状态和下一步。
@@ -175,7 +180,7 @@ def transactions(config: Path | None, open_only: bool, count: int) -> None:
     at = client.found_place(config)
 
     if open_only:
-        _first_screen(at)
+        _first_screen(at, with_slips=slips)
         return
 
     async def work() -> api.ListTransactionsResponse:
@@ -258,10 +263,10 @@ def _prompt(text: str) -> None:
         click.echo(f"› {text}", err=True)
 
 
-def _first_screen(at: client.Place) -> None:
+def _first_screen(at: client.Place, *, with_slips: bool) -> None:
     async def work() -> first_screen.FirstScreen:
         async with client.channel(at.his) as channel:
-            return await first_screen.ask(_stub(channel))
+            return await first_screen.ask(_stub(channel), with_slips=with_slips)
 
     found = client.run(work(), at)
     if output.wants_json():
