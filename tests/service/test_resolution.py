@@ -30,8 +30,9 @@ from yikatong.core.orders import (
     ReversalCause,
     Reversed,
 )
-from yikatong.core.reasons import Reason
+from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, RequestId, TransactionId
+from yikatong.gateway import tickets
 from yikatong.runtime.clock import SystemClock, accounting_date
 from yikatong.terminal.gateway_client import MoneyLink
 
@@ -194,6 +195,35 @@ async def test_a_decision_waits_for_a_closed_city_and_outlives_restarts(province
         link = province.link(port)
         assert await owed(province, port) == DEBIT_FEN
         await asked(province, port, "cities", "open", region, WHY)
+        async with asyncio.timeout(30):
+            while not isinstance(await link.reverse(debit, ReversalCause.RECOVERY), Reversed):
+                await asyncio.sleep(0.05)
+        assert await balance(link, person) == BALANCE_FEN
+        assert await owed(province, port) == 0
+
+
+@BOTH
+async def test_a_death_between_the_refund_and_its_record_refunds_once(
+    province: World, person: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    debit = order(person)
+
+    def die(*_: object) -> None:
+        raise YikatongError(Reason.STORE_UNAVAILABLE)
+
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        await disputed(link, debit)
+        await decide(province, port, debit, "reverse", ANN)
+        with monkeypatch.context() as patch:
+            patch.setattr(tickets, "close", die)
+            words = ["resolve", debit.transaction_id, "--decision", "reverse", WHY]
+            status, _, error = await ops(province, port, *words, name=BEN)
+            assert (status, "STORE_UNAVAILABLE" in error) == (3, True), "nobody knows: ask again"
+            assert await link.reverse(debit, ReversalCause.RECOVERY) == Denied(Reason.NEEDS_OPERATOR)
+            assert await owed(province, port) == 0, "it is refunded, and nothing says so yet"
+    async with province.gateway() as port:
+        link = province.link(port)
         async with asyncio.timeout(30):
             while not isinstance(await link.reverse(debit, ReversalCause.RECOVERY), Reversed):
                 await asyncio.sleep(0.05)

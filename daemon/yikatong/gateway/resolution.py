@@ -93,7 +93,10 @@ class Resolutions:
         while True:
             for ticket in await self._router.commit(tickets.standing):
                 if ticket.approved_by:
-                    await self._carry_out(ticket)
+                    try:
+                        await self._carry_out(ticket)
+                    except YikatongError as error:  # of this one; the others go on
+                        _log.error("not carried out", transaction_id=ticket.transaction_id, reason=error.reason.value)
             await asyncio.sleep(self._again_s)
 
     # --- inside ---------------------------------------------------------------------------------------------------

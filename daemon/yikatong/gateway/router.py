@@ -21,12 +21,9 @@ from yikatong.core.orders import (
     ConfirmAnswer,
     Confirmed,
     ConfirmedTooLate,
-    Conflict,
     DebitAnswer,
     DebitOrder,
-    Declined,
     Denied,
-    Fenced,
     NotFound,
     Payer,
     Posted,
@@ -39,8 +36,9 @@ from yikatong.core.orders import (
 )
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.router_table import Effect, Reply, State
-from yikatong.core.values import Fen, Region
+from yikatong.core.values import Region
 from yikatong.gateway import route_log
+from yikatong.gateway.answers import REFUSALS, debit_told, reversal_answer, reversal_told
 from yikatong.gateway.credit_router import CreditRouter
 from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
@@ -184,7 +182,7 @@ class Router:
             lambda c: self._noted(c, self._routing.debit(c, order, attempt=attempt, in_time=ttl_ms > 0, today=today))
         )
         if turn.effect is None:
-            return self._told(turn)
+            return debit_told(turn, self._registry)
         assert turn.order is not None, "what is sent is stamped"
         if turn.effect is Effect.TOMBSTONE:
             undone = await self._undone_in_time(turn.order, ReversalCause.TIMEOUT)
@@ -207,11 +205,13 @@ class Router:
         if turn is None:
             return NotFound()
         if turn.effect is None:
-            return self._told(turn)
+            return debit_told(turn, self._registry)
         if transaction_id in self._asking:
             return Undecided()
         answer = await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn)
-        return self._told(await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)))
+        return debit_told(
+            await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)), self._registry
+        )
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         """A refusal opens a ticket in the same commit; once people have decided, their decision is the answer."""
@@ -234,7 +234,7 @@ class Router:
 
     async def _reversed(self, turn: Turn, cause: ReversalCause) -> ReversalAnswer:
         if turn.effect is None:
-            return _undone(turn)
+            return reversal_told(turn)
         assert turn.order is not None, "what is sent is stamped"
         return await self._undone_in_time(turn.order, cause)
 
@@ -298,7 +298,7 @@ class Router:
         turn = await self.commit(lambda c: self._routing.answered(c, order.transaction_id, answer, today=today))
         if turn.route.state is State.FWD:
             self._enquire(turn)
-        return self._told(turn)
+        return debit_told(turn, self._registry)
 
     def _enquire(self, turn: Turn) -> None:
         """A debit whose terminal may never ask again would hold its order for ever: we ask."""
@@ -313,7 +313,9 @@ class Router:
             attempt += 1
             await asyncio.sleep(self._waits.backoff(attempt))
         today = self.today
-        self._told(await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)))
+        debit_told(
+            await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)), self._registry
+        )
 
     async def _undone_in_time(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         """The city's answer to the reversal, or ACCEPTED where it takes longer than a terminal should wait."""
@@ -324,7 +326,9 @@ class Router:
             async with asyncio.timeout(patience_s):
                 return await asyncio.shield(task)
         except TimeoutError:
-            return _undone(await self.commit(lambda c: self._routing.undone(c, transaction_id, None, today=today)))
+            return reversal_told(
+                await self.commit(lambda c: self._routing.undone(c, transaction_id, None, today=today))
+            )
 
     def _insist(self, order: DebitOrder, cause: ReversalCause) -> asyncio.Task[ReversalAnswer]:
         transaction_id = order.transaction_id
@@ -349,13 +353,13 @@ class Router:
                 return Undecided()
             if region in self._book.cities:
                 turn = await self.commit(lambda c: self._routing.reverse(c, order, today=today))
-                return Undecided() if turn.effect is not None else _reversal_answer(turn)
+                return Undecided() if turn.effect is not None else reversal_answer(turn)
             answer = await self._links[region].reverse(order, cause)
             return Undecided() if isinstance(answer, Accepted) else answer  # a promise is not the deed
 
         answer = await insist(send, self._waits.backoff, call_s=self._waits.patience.call_s, nudge=nudge)
         today = self.today
-        return _undone(
+        return reversal_told(
             await self.commit(
                 lambda c: self._noted(c, self._routing.undone(c, transaction_id, answer, today=today), order)
             )
@@ -379,8 +383,8 @@ class Router:
             note_waiting(connection, transaction_id, since=at)
         elif turn.route.state is State.REVDONE:
             note_settled(connection, transaction_id)
-        if order is not None and turn.reply in _REFUSALS:
-            answer = _reversal_answer(turn)
+        if order is not None and turn.reply in REFUSALS:
+            answer = reversal_answer(turn)
             assert isinstance(answer, Denied), "a refusal is told as one"
             self._tickets.file(connection, order, answer.reason, at=at)
         return turn
@@ -406,87 +410,3 @@ class Router:
 
         task.add_done_callback(done)
         return task
-
-    def _told(self, turn: Turn) -> DebitAnswer:
-        """The answer to a debit or an enquiry, and the transaction's line in the log."""
-        answer = self._debit_answer(turn)
-        route = turn.route
-        _log.info(
-            "debit",
-            transaction_id=route.transaction_id,
-            terminal_id=route.terminal_id,
-            state=route.state.value,
-            answer=type(answer).__name__,
-            reason=route.reason,
-            amount_fen=route.amount_fen,
-            treatment_region=route.treatment_region,
-            home_region=route.home_region,
-        )
-        return answer
-
-    def _debit_answer(self, turn: Turn) -> DebitAnswer:
-        if turn.reply is not Reply.STORED:
-            return _DEBIT_REPLIES[turn.reply]
-        route = turn.route
-        home = self._registry.city(Region(route.home_region)) if route.home_region else None
-        if route.state in (State.POSTED, State.CONFIRMED):
-            assert home is not None, "a city that has posted is in the registry"
-            return Posted(
-                route.reference,
-                Fen(route.amount_fen),
-                route.fingerprint,
-                Fen(route.balance_fen),
-                home.city,
-                route.accounting_date,
-                route.state is State.CONFIRMED,
-            )
-        reason = Reason(route.reason)
-        if reason is Reason.TERMINAL_SUPERSEDED:
-            return Fenced()
-        return Declined(reason, route.other_transaction, home.city if home else None)
-
-
-_DEBIT_REPLIES: Final[dict[Reply | None, DebitAnswer]] = {
-    Reply.ALREADY_REVERSED: AlreadyReversed(),
-    Reply.UNDECIDED: Undecided(),
-    Reply.NOT_FOUND: NotFound(),
-    Reply.FENCED: Fenced(),
-    Reply.CONFLICT: Conflict(),
-}
-
-
-_REFUSALS: Final = frozenset({Reply.DENIED_CONFIRMED, Reply.DENIED_CONFLICT, Reply.DENIED_BY_LEDGER})
-
-
-def _undone(turn: Turn) -> ReversalAnswer:
-    """The answer to a reversal, and the transaction's line in the log."""
-    answer = _reversal_answer(turn)
-    _log.info(
-        "reversal",
-        transaction_id=turn.route.transaction_id,
-        terminal_id=turn.route.terminal_id,
-        state=turn.route.state.value,
-        answer=type(answer).__name__,
-        reference=turn.route.undone_reference,
-    )
-    return answer
-
-
-def _reversal_answer(turn: Turn) -> ReversalAnswer:
-    match turn.reply:
-        case Reply.STORED_REVERSAL if turn.route.undone == "REVERSED":
-            return Reversed(turn.route.undone_reference)
-        case Reply.STORED_REVERSAL if turn.route.undone == "TOMBSTONED":
-            return Tombstoned(turn.route.undone_reference)
-        case Reply.STORED_REVERSAL | Reply.WAS_DECLINED:
-            return WasDeclined()
-        case Reply.ACCEPTED:
-            return Accepted()
-        case Reply.DENIED_CONFIRMED:
-            return Denied(Reason.NEEDS_OPERATOR)
-        case Reply.DENIED_CONFLICT:
-            return Denied(Reason.TRANSACTION_ID_REUSED)
-        case Reply.DENIED_BY_LEDGER:
-            return Denied(turn.denied or Reason.NEEDS_OPERATOR)
-        case _:
-            raise AssertionError(f"{turn.reply} is no answer to a reversal")
