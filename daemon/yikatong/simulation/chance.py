@@ -115,6 +115,10 @@ class Chance:
         """One line of the trace."""
         self._trace.append((at_s, text))
 
+    def may_hit(self, rate: float) -> bool:
+        """Whether it is worth while to name the points."""
+        return self.faults and rate > 0.0
+
     def hits(self, rate: float, *points: str) -> bool:
         """Whether the fault strikes now; counted under the names of all that it strikes where it does."""
         if not self.faults or rate <= 0.0 or self.dice.random() >= rate:
@@ -136,6 +140,9 @@ class OneFault(Chance):
     once: frozenset[str] = frozenset()
     """Points that strike the first time, to come where the fault is to be."""
     seen: Counter[str] = field(default_factory=Counter)
+
+    def may_hit(self, rate: float) -> bool:
+        return self.faults
 
     def hits(self, rate: float, *points: str) -> bool:
         if not self.faults:

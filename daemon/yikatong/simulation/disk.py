@@ -113,4 +113,6 @@ class SimulatedStore:
         self._failed()
 
     def _strikes(self, rate: float, how: str, what: list[str]) -> bool:
-        return self._chance.hits(rate, *[f"{self.life.kind} {how} {commit}" for commit in what])
+        return self._chance.may_hit(rate) and self._chance.hits(
+            rate, *[f"{self.life.kind} {how} {commit}" for commit in what]
+        )

@@ -183,8 +183,11 @@ class Line:
     # --- under way ------------------------------------------------------------------------------------------------
 
     def _hits(self, call: _Call, rate: float, misfortune: str) -> bool:
-        return bool(self._way) and self._chance.hits(
-            rate * call.misfortune, message_point(self._way, call.name, misfortune)
+        rate *= call.misfortune
+        return (
+            bool(self._way)
+            and self._chance.may_hit(rate)
+            and self._chance.hits(rate, message_point(self._way, call.name, misfortune))
         )
 
     def _travel(self, what: str, step: Callable[..., None], call: _Call, *arguments: Any) -> None:
