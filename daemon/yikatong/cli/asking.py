@@ -28,7 +28,9 @@ CALL_S: Final = 60.0
 _SENTENCES: Final = {
     Reason.INSTITUTION_UNKNOWN: ("没有这家机构。", "There is no such institution."),
     Reason.GATEWAY_UNREACHABLE: ("无法连接网关。", "The gateway can't be reached."),
+    Reason.TERMINAL_UNKNOWN: ("没有这台终端。", "There is no such terminal."),
     Reason.TRANSACTION_NOT_FOUND: ("没有待决定的这笔交易。", "No such transaction waits for a decision."),
+    Reason.INVALID_FIELD: ("输入不符合要求。", "What was entered is not valid."),
     Reason.INTERNAL: ("网关内部错误，操作是否生效未知。", "The gateway failed inside; whether it took effect is open."),
     Reason.CERTIFICATE_INVALID: ("证书或私钥无效。", "The certificate or its key is not valid."),
 }  # fmt: skip
@@ -50,9 +52,10 @@ _NEXT: Final = {
         "Use a certificate whose common name begins with operator-.",
     ),
     Reason.TERMINAL_UNKNOWN: (
-        "请使用网关信任的 CA 签发的操作员证书。",
-        "Use an operator's certificate of the authority that the gateway trusts.",
+        "请用 yikatong ops fleet 核对终端编号；新终端须先写入网关配置。",
+        "Look its id up with yikatong ops fleet; a new one has to be in the gateway's configuration first.",
     ),
+    Reason.INVALID_FIELD: ("请改正后重试。", "Correct it and try again."),
     Reason.CERTIFICATE_INVALID: (
         "请核对 operator.toml 中的三个文件；需要时换发操作员证书。",
         "Check the three files that operator.toml names; renew the operator's certificate if need be.",
@@ -68,8 +71,29 @@ _NEXT: Final = {
 }
 """An operator is nobody's cashier: where the table of reasons speaks to a window, this is said instead."""
 
+_WHY: Final = {
+    "NO_PROPOSAL": ("没有可撤回的提议，或已复核。", "There is no proposal to take back, or it is approved."),
+    "NOT_SETTLED": ("参保地尚未答复这笔交易的状态。", "Its home city has not said yet how it stands."),
+    "NOTHING_MOVED": ("这笔交易没有动钱，只能退回（reverse）。", "No money has moved: it can only be reversed."),
+    "CONTENT_DIFFERS": (
+        "终端与账本的内容不一致，须与机构、参保地和厂商一起核查。",
+        "Terminal and ledger hold different content: look into it with institution, city and vendor.",
+    ),
+    "MONTH_NOT_OVER": ("该月尚未结束。", "The month is not over."),
+    "LATER_MONTH_CLOSED": ("之后的月份已关账；迟到的计入下一个未关账的月份。", "A later month is closed already."),
+    "MONTH_BEING_CLOSED": ("另一个月份正在关账，请先完成它。", "Another month is being closed: finish that first."),
+    "CLOSURE_TIME": ("关闭的结束须晚于开始和现在。", "A closure ends after it begins, and not before now."),
+    "NO_SUCH_CITY": ("没有这个参保地；见 yikatong ops cities。", "There is no such city; see yikatong ops cities."),
+    "NO_SUCH_STATEMENT": (
+        "没有这张清算单；见 yikatong ops clearing。",
+        "No such statement; see yikatong ops clearing.",
+    ),
+}
+"""What is in the way, by the fact `why` of the error."""
+
 _FACTS: Final = (
     ("field", "字段", "field"),
+    ("month", "月份", "month"),
     ("decision", "已提出的决定", "proposed decision"),
     ("proposed_by", "提出人", "proposed by"),
     ("incident", "事件号", "incident"),
@@ -186,7 +210,9 @@ def tell(error: YikatongError) -> int:
     else:
         console = output.console(error=True)
         console.print(f"✗ {sentence} [{reason.value}]", style="bold red")
-        if error.detail:
+        if (why := str(error.facts.get("why", ""))) in _WHY:
+            console.print(f"  {output.choose(*_WHY[why])}")
+        elif error.detail:
             console.print(f"  {error.detail}", style="dim")
         for name, zh, en in _FACTS:
             if value := error.facts.get(name):

@@ -89,7 +89,7 @@ def show(operator: Operator, month: str, treatment: str, home: str, file: Path |
 
     pair = [s for s in _listed(operator, month).statements if (s.treatment_region, s.home_region) == (treatment, home)]
     if not pair:
-        sys.exit(tell(YikatongError(Reason.INVALID_FIELD, "there is no such statement", field="month")))
+        sys.exit(tell(YikatongError(Reason.INVALID_FIELD, "there is no such statement", why="NO_SUCH_STATEMENT")))
     statement = pair[0]
     details = run(_details(operator, statement))
     text = f"{_HEADER}\n" + "".join(f"{_csv(line)}\n" for line in details)

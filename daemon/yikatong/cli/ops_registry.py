@@ -237,7 +237,7 @@ async def _region(stub: RegistryServiceAsyncStub, city: str) -> str:
     for home in listed.cities:
         if city.casefold() in (home.name_zh, home.name_en.casefold()):
             return home.region
-    raise YikatongError(Reason.INVALID_FIELD, f"no city is named {city}", field="city")
+    raise YikatongError(Reason.INVALID_FIELD, f"no city is named {city}", field="city", why="NO_SUCH_CITY")
 
 
 # --- showing ----------------------------------------------------------------------------------------------------

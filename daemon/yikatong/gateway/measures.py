@@ -85,7 +85,12 @@ class Measures:
         now = self._clock.now()
         begins_at = begins_at or now
         if ends_at is not None and ends_at <= max(begins_at, now):
-            raise YikatongError(Reason.INVALID_FIELD, "a closure ends after it begins, and not before now", field="to")
+            raise YikatongError(
+                Reason.INVALID_FIELD,
+                "a closure ends after it begins, and not before now",
+                field="to",
+                why="CLOSURE_TIME",
+            )
         closure = Closure(begins_at, ends_at)
         await self._order(ActKind.CITY_CLOSED, region.code, operator=operator, why=why, closure=closure)
 
@@ -101,7 +106,9 @@ class Measures:
 
     def _require_city(self, region: Region) -> None:
         if region not in self._registry.cities:
-            raise YikatongError(Reason.INVALID_FIELD, "the configuration names no such city", field="region")
+            raise YikatongError(
+                Reason.INVALID_FIELD, "the configuration names no such city", field="city", why="NO_SUCH_CITY"
+            )
 
     async def _order(
         self,

@@ -81,7 +81,7 @@ class Resolutions:
         def job(connection: apsw.Connection) -> Ticket:
             ticket = _known(connection, transaction_id)
             if not ticket.decision or ticket.approved_by:
-                raise YikatongError(Reason.NOT_DECIDABLE, "there is no proposal that could be taken back")
+                raise YikatongError(Reason.NOT_DECIDABLE, "there is no proposal to take back", why="NO_PROPOSAL")
             self._act(connection, ActKind.WITHDRAWN, ticket, ticket.decision, operator, why)
             tickets.propose(connection, transaction_id, None, operator=operator)
             return _known(connection, transaction_id)
@@ -176,13 +176,13 @@ def _require_decidable(connection: apsw.Connection, ticket: Ticket, decision: De
     route = route_log.find(connection, ticket.transaction_id)
     adopted = ticket.reason == _ADOPTED
     if route is None or (route.state is State.FWD and not (adopted and decision is Decision.REVERSE)):
-        raise YikatongError(Reason.NOT_DECIDABLE, "its home city has not said yet how it stands")
+        raise YikatongError(Reason.NOT_DECIDABLE, "its home city has not said yet how it stands", why="NOT_SETTLED")
     unmoved = route.state in _UNMOVED
     same = ticket.reason in (Reason.NEEDS_OPERATOR.value, _ADOPTED) and route.fingerprint == ticket.fingerprint
     if not unmoved and not same:
-        raise YikatongError(Reason.NOT_DECIDABLE, "terminal and ledger hold different content under this id")
+        raise YikatongError(Reason.NOT_DECIDABLE, "terminal and ledger hold different content", why="CONTENT_DIFFERS")
     if unmoved and decision is Decision.CONFIRM:
-        raise YikatongError(Reason.NOT_DECIDABLE, "no money has moved that could stand", state=route.state.value)
+        raise YikatongError(Reason.NOT_DECIDABLE, "no money has moved that could stand", why="NOTHING_MOVED")
 
 
 def _left(connection: apsw.Connection, route: Route) -> tuple[Fen, str]:

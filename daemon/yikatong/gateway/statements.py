@@ -144,7 +144,7 @@ class Closing:
         or a later one is closed, or another one is being closed.
         """
         if self._last >= today:
-            raise YikatongError(Reason.NOT_DECIDABLE, "the month is not over")
+            raise YikatongError(Reason.NOT_DECIDABLE, "the month is not over", why="MONTH_NOT_OVER")
         end = await self._commit(partial(self._begin, order=order))
         for first in range(1, end + 1, _SLICE):
             await self._commit(partial(self._take, first=first))
@@ -162,8 +162,8 @@ class Closing:
             return -1
         for other, closed_at in known.items():
             if other != self._month:
-                wrong = "a later month is closed already" if closed_at else "another month is being closed"
-                raise YikatongError(Reason.NOT_DECIDABLE, wrong, month=other)
+                why = "LATER_MONTH_CLOSED" if closed_at else "MONTH_BEING_CLOSED"
+                raise YikatongError(Reason.NOT_DECIDABLE, "another month is in the way", why=why, month=other)
         if self._month not in known:
             order(connection)
             connection.execute("INSERT INTO statement_month VALUES (?, '')", (self._month,))
