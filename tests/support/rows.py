@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from yikatong.core.orders import DebitOrder, Payer, Purpose
@@ -64,5 +65,6 @@ def request(**changes: Any) -> Transaction:
 
 def row(state: State = State.SENT, **changes: Any) -> Transaction:
     """A row as the journal gets it."""
-    known: dict[str, Any] = {"transaction_id": TransactionId(str(uuid.uuid4())), **changes}
+    ids = {"transaction_id": TransactionId(str(uuid.uuid4())), "created_at": datetime.now(UTC).isoformat()}
+    known: dict[str, Any] = {**ids, **changes}
     return replace(request(), state=state, **known)
