@@ -80,13 +80,15 @@ class Slot:
 class PrivatePcscd:
     """A context manager: pcscd runs inside, with `readers` virtual readers of two slots each.
 
-    `slots` are all of them, `port` and `reader_name` the first one's; `environment` is what clients need.
+    `slots` are all of them, `port` and `reader_name` the first one's; `environment` is what clients need. `plugged` is
+    how many of the readers are connected at the next start.
     """
 
     def __init__(self, directory: Path | None = None, *, readers: int = 1) -> None:
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="yikatong-pcscd-"))
         self._ports = _free_port_pairs(readers)
+        self.plugged = readers
         self.slots = tuple(
             Slot(ReaderName(f"{_friendly(reader)} 00 {slot:02X}"), port + slot)
             for reader, port in enumerate(self._ports)
@@ -97,13 +99,6 @@ class PrivatePcscd:
     @property
     def port(self) -> int:
         return self._ports[0]
-
-    @property
-    def pid(self) -> int:
-        """Of the leader of its process group. Raises RuntimeError while it does not run."""
-        if self._process is None:
-            raise RuntimeError("this pcscd does not run")
-        return self._process.pid
 
     @property
     def socket_path(self) -> Path:
@@ -127,7 +122,7 @@ class PrivatePcscd:
         (self.directory / "no-usb").mkdir(exist_ok=True)
         configuration = "\n".join(
             _READER_CONFIGURATION.format(name=_friendly(reader), port=port, driver=self._driver_of(reader))
-            for reader, port in enumerate(self._ports)
+            for reader, port in enumerate(self._ports[: self.plugged])
         )
         (self.directory / "reader.conf").write_text(configuration, encoding="ascii")
         with (self.directory / "pcscd.log").open("ab") as log:
@@ -172,6 +167,21 @@ class PrivatePcscd:
     ) -> None:
         self.close()
 
+    def pause(self) -> None:
+        """Stops every process of it where it stands: calls hang, until `resume`."""
+        os.killpg(self._running().pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self._running().pid, signal.SIGCONT)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("this pcscd does not run")
+        return self._process
+
+    def _plugged(self) -> tuple[Slot, ...]:
+        return self.slots[: self.plugged * SLOTS_PER_READER]
+
     def _driver_of(self, reader: int) -> Path:
         """A copy for each reader after the first: the driver keeps its slots in one table for the whole library."""
         driver = _driver()
@@ -185,7 +195,7 @@ class PrivatePcscd:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _STARTED_WITHIN_S
-        while not (_answers(str(self.socket_path)) and all(_listens(slot.port) for slot in self.slots)):
+        while not (_answers(str(self.socket_path)) and all(_listens(slot.port) for slot in self._plugged())):
             assert self._process is not None
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()

@@ -47,6 +47,11 @@ class PcscReader:
         self._watcher: asyncio.Task[None] | None = None
         self._visited = False
 
+    @property
+    def stuck_calls(self) -> int:
+        """How many calls into the driver have not come back and were given up."""
+        return self._card.stuck + self._slot.stuck
+
     @contextlib.asynccontextmanager
     async def visit(self, *, wait_ms: int = 0) -> AsyncIterator[CardVisit]:
         if self._visited:

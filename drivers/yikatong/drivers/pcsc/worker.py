@@ -52,6 +52,10 @@ class Worker(Generic[Device]):
         try:
             async with asyncio.timeout(limit_s) as patience:
                 return await lane.run(job)
+        except YikatongError as error:
+            if error.reason is Reason.DEVICE_BUSY and self.stuck:  # by the call that was given up
+                raise self._stuck(action) from error
+            raise
         except TimeoutError:
             if not patience.expired():
                 raise

@@ -71,6 +71,18 @@ class Mute(Manner):
         return b""
 
 
+class Stuck(Manner):
+    """Does not come back from a command, and holds its reader's driver with it, until `released` is set."""
+
+    def __init__(self, card: PretendCard) -> None:
+        super().__init__(card)
+        self.released = threading.Event()
+
+    def execute(self, apdu: bytes) -> bytes:
+        self.released.wait()
+        return super().execute(apdu)
+
+
 class Answering(Manner):
     """Gives `answer(apdu, proper)` instead of the proper answer: the frame of every hostile card."""
 
