@@ -13,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import structlog.testing
 
 from tests.gateway_world import BALANCE_FEN, FAR, HERE, TERMINAL, World, order, payer, world
 from tests.support.operators import asked, ops
@@ -304,8 +305,13 @@ async def test_reversals_that_wait_are_listed_by_their_age(province: World, minu
         assert isinstance(await link.debit(debit, attempt=1, ttl_ms=TTL), Posted)
         await province.city.end()
         assert await link.reverse(debit, ReversalCause.TIMEOUT) == Accepted()
+    with structlog.testing.capture_logs() as logged:
+        async with province.gateway(clock=ClockOff(timedelta(minutes=minutes))) as port:
+            status, out, _ = await ops(province, port, "unresolved", "--json")
+    said = [(line["log_level"], line["transaction_id"]) for line in logged if line["event"] == "needs people"]
+    level = {"URGENCY_WARNING": "warning", "URGENCY_ALARM": "error"}
+    assert said == ([(level[urgency], debit.transaction_id)] if urgency else [])
     async with province.gateway(clock=ClockOff(timedelta(minutes=minutes))) as port:
-        status, out, _ = await ops(province, port, "unresolved", "--json")
         told = json.loads(out)
         assert status == (1 if urgency else 0)
         assert told["unreachable_regions"] == [FAR.code]

@@ -115,11 +115,12 @@ async def serve(
         books = Books(money.store, registry, clients, money.acts)
         resolutions = Resolutions(money.router, money.tickets, money.acts, clock, again_s=waits.accept_after_s)
         replacement = Replacement(money.router, money.tickets, money.acts, registry, clock)
+        unsettled = Unsettled(money.router, registry, books, clock)
         operators = Operators(
             clearing_rpc.Clearing(books, money.router, money.acts, clock),
             reconciliation_rpc.Reconciliations(money.router, registry, cities),
             registry_rpc.RegistryRpc(registry, measures, replacement, money.router, clients),
-            resolution_rpc.ResolutionRpc(Unsettled(money.router, registry, books, clock), resolutions),
+            resolution_rpc.ResolutionRpc(unsettled, resolutions),
             fleet_rpc.FleetRpc(money.router, registry, clock),
         )
         server, port, checks = await _start(config, registry, money, self_test, operators, clock)
@@ -131,7 +132,11 @@ async def serve(
 
         watchdog = asyncio.create_task(Watchdog(notifier, probe, limit_s=watchdog_limit_s()).run())
         stack.callback(watchdog.cancel)
-        for name, work in (("reconciliation", cities.run()), ("resolution", resolutions.run())):
+        for name, work in (
+            ("reconciliation", cities.run()),
+            ("resolution", resolutions.run()),
+            ("unsettled", unsettled.run()),
+        ):
             background = asyncio.create_task(work, name=name)
             background.add_done_callback(_background_ended)
             stack.push_async_callback(_end, background)

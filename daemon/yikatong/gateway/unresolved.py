@@ -6,6 +6,7 @@ suspense accounts.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Final
 
 import apsw
+import structlog
 
 from yikatong.core.reasons import Reason
 from yikatong.core.values import Region
@@ -31,6 +33,9 @@ from yikatong.runtime.clock import CHINA, Clock
 WARNING_AFTER: Final = timedelta(minutes=5)
 ALARM_AFTER: Final = timedelta(minutes=30)
 _DIFFERENCES_MAX: Final = 1000
+_LOOK_EVERY_S: Final = 60.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Kind(Enum):
@@ -103,6 +108,24 @@ class Unsettled:
                 rows += await self._router.commit(job)
         order = list(Urgency)
         return sorted(rows, key=lambda row: (order.index(row.urgency), row.since)), unreachable
+
+    async def run(self) -> None:
+        """Says in the log what is new on the list, or more urgent than before; for ever. The cities are not asked."""
+        known: dict[str, Urgency] = {}
+        while True:
+            rows = await self._router.commit(self._own)
+            for row in rows:
+                if known.get(row.transaction_id) is not row.urgency:
+                    (_log.error if row.urgency is Urgency.ALARM else _log.warning)(
+                        "needs people",
+                        transaction_id=row.transaction_id,
+                        kind=row.kind.value,
+                        urgency=row.urgency.value,
+                        since=row.since,
+                        home_region=row.home_region,
+                    )
+            known = {row.transaction_id: row.urgency for row in rows}
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     def _own(self, connection: apsw.Connection) -> list[Unresolved]:
         """What the gateway's own database knows."""
