@@ -1,4 +1,4 @@
-"""What every card reader promises: one suite, the reader in process and the real one over a real pcscd."""
+"""What every card reader promises: one suite; a reader in process, a real pcscd, a vendor's library in its process."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.support.cards import pin
 from tests.support.pcscd import private_pcscd
+from tests.support.vendor import compiled
 from yikatong.core.card import ReaderState
 from yikatong.core.ports import CardLink, CardReader
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.card import SocialSecurityCard
 from yikatong.drivers.pcsc import PcscReader
+from yikatong.drivers.vendor.process import UnitSettings
+from yikatong.drivers.vendor.unit import VendorUnit
 from yikatong.simulators.card.deck import DECK, DeckCard, find
 from yikatong.simulators.card.files import SSSE_AID
 from yikatong.simulators.card.port import PretendCard
 from yikatong.simulators.pcscd import PrivatePcscd
 from yikatong.simulators.reader import SimulatedReader
+from yikatong.simulators.vendor_unit import VendorUnit as SimulatedUnit
 from yikatong.simulators.vpcd import VirtualSlot
 
 pytestmark = pytest.mark.timeout(60)
@@ -50,8 +55,21 @@ def pcscd() -> Iterator[tuple[PrivatePcscd, VirtualSlot]]:
         yield running
 
 
-@pytest.fixture(params=["in process", "pcscd"])
-async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(params=["in process", "pcscd", "library"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    if request.param == "library":
+        with SimulatedUnit(tmp_path / "unit") as simulated_unit:
+            unit = VendorUnit(UnitSettings(request.getfixturevalue("library"), str(simulated_unit.path)))
+            slot_reader = unit.reader()
+            yield Bench(slot_reader, simulated_unit.insert, simulated_unit.remove)
+            await slot_reader.close()
+            await unit.close()
+        return
     if request.param == "in process":
         simulated = SimulatedReader()
         yield Bench(simulated, simulated.insert, simulated.remove)
