@@ -147,9 +147,20 @@ class Till:
 class His:
     """The institution's system. `patient`: how long it goes on beginning things is the world's to say (`open`)."""
 
-    def __init__(self, loop: VirtualLoop, chance: Chance, tills: list[Till], moved_fen: Callable[[str], int]) -> None:
-        """`moved_fen`: what a transaction has moved on the personal account, by the ledgers, now."""
-        self._loop, self._chance, self._tills, self._moved_fen = loop, chance, tills, moved_fen
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        chance: Chance,
+        tills: list[Till],
+        moved_fen: Callable[[str], int],
+        brought_back: Callable[[Payer], None],
+    ) -> None:
+        """`moved_fen`: what a transaction has moved on the personal account, by the ledgers, now.
+
+        `brought_back` hears who is about to bring something back.
+        """
+        self._loop, self._chance, self._tills = loop, chance, tills
+        self._moved_fen, self._brought_back = moved_fen, brought_back
         self.bills: list[Bill] = []
         self._clicks: set[asyncio.Task[Answer | None]] = set()
 
@@ -219,6 +230,7 @@ class His:
         """The patient brings it back: all of it, or a part, perhaps another; two cashiers may do so at once."""
         chance, dice = self._chance, self._chance.dice
         await asyncio.sleep(dice.uniform(0.1, 30.0))
+        self._brought_back(debit.bill.payer)
         for _ in range(dice.choice([1, 1, 2, 3])):
             whole = chance.hits(0.5, "cancellation")
             part_fen = dice.randint(1, debit.bill.amount_fen)

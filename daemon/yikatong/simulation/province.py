@@ -106,7 +106,7 @@ class Province:
             for number, name in enumerate(names, 1)
         ]
         tills = [Till.at(machine, his_lines[machine.terminal_id]) for machine in self._terminals]
-        self._his = His(loop, chance, tills, self._moved_fen)
+        self._his = His(loop, chance, tills, self._moved_fen, self._brought_back)
 
     @property
     def _machines(self) -> list[Machine]:
@@ -250,9 +250,18 @@ class Province:
         self._loop.call_later(self._chance.dice.choice([1.0, 4.0, 12.0, 50.0]), partial(line.cut, cut=False))
 
     def _close_city(self) -> None:
+        self._close(self._chance.dice.choice([HERE, *FAR]))
+
+    def _brought_back(self, payer: Payer) -> None:
+        """Credits must pass where nothing else does: their city is often closed just then."""
+        rate = 0.6 if self._chance.rates.city_closed_every_s else 0.0
+        if self._chance.hits(rate, "city closed as a bill is brought back"):
+            self._close(_HOMES[PAYERS.index(payer)])
+
+    def _close(self, city: City) -> None:
         self._chance.points["city closed"] += 1
-        city, lasts_s = self._chance.dice.choice([HERE, *FAR]), self._chance.dice.uniform(1.0, 60.0)
         self._gateway.close_city(city, closed=True)
+        lasts_s = self._chance.dice.uniform(1.0, 60.0)
         self._loop.call_later(lasts_s, partial(self._gateway.close_city, city, closed=False))
 
     @property
