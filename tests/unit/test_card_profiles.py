@@ -1,0 +1,76 @@
+"""Every kind of card reads as it was written, by number and by tag, and may be pulled out at any moment."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.cards import DirectLink, pin
+from tests.support.profiles import BY_VERSION, NAMES, PROFILES, Profile, document, read_as_written
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import Pin
+from yikatong.runtime.clock import SystemClock
+from yikatong.simulators.card.deck import find
+from yikatong.simulators.card.manners import Manner, PulledAt
+from yikatong.simulators.card.port import PretendCard
+from yikatong.simulators.reader import SimulatedReader
+from yikatong.terminal.desk import Desk
+
+
+class _Counting(Manner):
+    commands = 0
+
+    def execute(self, apdu: bytes) -> bytes:
+        self.commands += 1
+        return super().execute(apdu)
+
+
+def test_the_profiles_are_what_they_are_called() -> None:
+    assert len({profile.data.social_security_number for profile in PROFILES}) == len(PROFILES)
+    assert {profile.data.version for profile in PROFILES} == {"1.00", "2.00", "2.01", "3.00"}
+    encoded = {kind: name.encode("gb18030") for kind, name in NAMES.items()}
+    assert all(30 < len(encoded[kind]) <= 50 for kind in ("over 30 bytes", "split character"))
+    with pytest.raises(UnicodeDecodeError):
+        encoded["split character"][:30].decode("gb18030")
+    assert max(len(character.encode("gb18030")) for character in NAMES["rare characters"]) == 4
+    assert "·" in NAMES["middle dot"]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.key)
+def test_it_reads_as_written(profile: Profile) -> None:
+    link = DirectLink(profile.make())
+    assert read_as_written(profile)(link) == ""
+    ways = {command[3] & 0b111 for command in link.sent if command[1] == 0xB2}
+    assert 0b000 in ways if profile.by_tag else ways == {0b100}
+
+
+@pytest.mark.parametrize("profile", BY_VERSION, ids=lambda profile: profile.key)
+async def test_pulled_out_at_any_command_it_says_so_and_the_next_card_reads(profile: Profile) -> None:
+    """Reading, PIN, and the last question before money is asked for."""
+
+    class Cardholder:
+        async def ask(self, *, timeout_ms: int) -> Pin:
+            del timeout_ms
+            return pin()
+
+        async def check(self) -> None: ...
+
+        async def close(self) -> None: ...
+
+    async def debit(card: PretendCard) -> str:
+        reader.insert(card)
+        async with desk.identify(wait_ms=0, stage=lambda stage: None) as presented:
+            await presented.demand_same_card()
+            return presented.identity.card_number.reveal()
+
+    reader = SimulatedReader()
+    desk = Desk(reader, document(), SystemClock(), pin_entry=Cardholder(), pin_timeout_ms=1)
+    whole = _Counting(profile.make())
+    assert await debit(whole) == profile.data.card_number
+    for command in range(1, whole.commands + 1):
+        with pytest.raises(YikatongError) as caught:
+            await debit(PulledAt(profile.make(), command=command))
+        assert caught.value.reason is Reason.CARD_REMOVED, command
+        assert not (await reader.state()).card_present
+        assert await debit(find("works").make()) == find("works").data.card_number
+    assert whole.commands > 15
+    await reader.close()
