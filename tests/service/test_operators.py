@@ -99,7 +99,8 @@ async def test_an_agreement_ends_at_once_for_new_debits_alone(province: World, w
             "P37010000002": "AGREEMENT_SUSPENDED",
         }
         status, out, _ = await ops(province, port, "resume", PHARMACY.code, WHY, name="operator-2", lang="zh")
-        assert (status, out.split()[:5]) == (0, ["✓", PHARMACY.code, "测试药店", HERE.code, "有效"])
+        assert (status, out.splitlines()[0]) == (0, "✓ 已生效，并已留痕。")
+        assert out.splitlines()[1].split() == ["✓", PHARMACY.code, "测试药店", HERE.code, "有效"]
         assert "operator-2" in out
         await pay(link, order(FAR_PERSON))
         assert (await ops(province, port, "audit"))[0] == 0

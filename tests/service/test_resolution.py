@@ -105,6 +105,7 @@ async def test_two_persons_uphold_a_debit(province: World, person: int) -> None:
         assert row["gateway"]["fingerprint"] == row["terminal"]["fingerprint"]
         proposed = await decide(province, port, debit, "confirm", ANN)
         assert (proposed["progress"], proposed["proposed_by"]) == ("PROGRESS_PROPOSED", ANN)
+        assert "与药店核实" in (await ops(province, port, "unresolved"))[1], "the second person reads why"
         again = await refused(province, port, debit, "confirm", ANN)
         assert again["reason"] == "SECOND_PERSON_NEEDED"
         other = await refused(province, port, debit, "reverse", BEN)

@@ -212,8 +212,8 @@ def tell(error: YikatongError) -> int:
         console.print(f"✗ {sentence} [{reason.value}]", style="bold red")
         if (why := str(error.facts.get("why", ""))) in _WHY:
             console.print(f"  {output.choose(*_WHY[why])}")
-        elif error.detail:
-            console.print(f"  {error.detail}", style="dim")
+        elif detail := error.detail.removeprefix(reason.value).removeprefix(": "):
+            console.print(f"  {detail}", style="dim")
         for name, zh, en in _FACTS:
             if value := error.facts.get(name):
                 console.print(f"  {output.choose(zh, en)}: {value}")

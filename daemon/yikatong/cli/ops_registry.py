@@ -224,6 +224,7 @@ def _set_agreement(operator: Operator, institution: str, agreement: str, reason:
     if output.wants_json():
         output.echo_json(plain(changed))
     else:
+        _say_in_force()
         _show_institution(changed.institution)
 
 
@@ -272,7 +273,12 @@ def _show_changed(changed: api.CloseCityResponse | api.OpenCityResponse) -> None
     if output.wants_json():
         output.echo_json(plain(changed))
     else:
+        _say_in_force()
         _show_city(changed.city)
+
+
+def _say_in_force() -> None:
+    output.say("✓ 已生效，并已留痕。", "✓ It is in force, and on record.")
 
 
 def _show_city(city: api.HomeCity) -> None:

@@ -194,8 +194,8 @@ def _progress(resolution: api.Resolution) -> str:
     zh, en = what[resolution.decision]
     if resolution.progress == api.PROGRESS_PROPOSED:
         return output.choose(
-            f"{resolution.proposed_by} 提出：{zh}。待另一人以相同决定复核。",
-            f"{resolution.proposed_by} proposes: {en}. Another person has to approve the same.",
+            f"{resolution.proposed_by} 提出：{zh}（{resolution.reason}）。待另一人以相同决定复核。",
+            f"{resolution.proposed_by} proposes: {en} ({resolution.reason}). Another person has to approve the same.",
         )
     who_zh = f"{resolution.proposed_by} 提出、{resolution.approved_by} 复核：{zh}。"
     who_en = f"{resolution.proposed_by} proposed, {resolution.approved_by} approved: {en}."

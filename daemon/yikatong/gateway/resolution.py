@@ -63,7 +63,7 @@ class Resolutions:
             _require_decidable(connection, ticket, decision)
             if not ticket.decision:
                 self._act(connection, ActKind.PROPOSED, ticket, decision.value, operator, why)
-                tickets.propose(connection, transaction_id, decision, operator=operator)
+                tickets.propose(connection, transaction_id, decision, operator=operator, why=why)
             elif ticket.proposed_by == operator:
                 raise YikatongError(Reason.SECOND_PERSON_NEEDED, proposed_by=operator, decision=ticket.decision)
             else:
@@ -83,7 +83,7 @@ class Resolutions:
             if not ticket.decision or ticket.approved_by:
                 raise YikatongError(Reason.NOT_DECIDABLE, "there is no proposal to take back", why="NO_PROPOSAL")
             self._act(connection, ActKind.WITHDRAWN, ticket, ticket.decision, operator, why)
-            tickets.propose(connection, transaction_id, None, operator=operator)
+            tickets.withdraw(connection, transaction_id)
             return _known(connection, transaction_id)
 
         return await self._router.commit(job)

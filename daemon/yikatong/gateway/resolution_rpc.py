@@ -86,4 +86,5 @@ def _resolution(ticket: Ticket) -> api.Resolution:
         proposed_by=ticket.proposed_by,
         approved_by=ticket.approved_by,
         credit_id=ticket.credit_id,
+        reason=ticket.why,
     )

@@ -40,7 +40,8 @@ CREATE TABLE ticket (
     approved_by TEXT NOT NULL CHECK (approved_by = '' OR approved_by <> proposed_by),
     credit_id TEXT NOT NULL,
     outcome TEXT NOT NULL CHECK (outcome IN ('', 'UPHELD', 'REVERSED')),
-    reference TEXT NOT NULL
+    reference TEXT NOT NULL,
+    why TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX ticket_open ON ticket (opened_at) WHERE outcome = '';
 CREATE INDEX ticket_reversed ON ticket (terminal_id) WHERE decision = 'REVERSE';
@@ -88,6 +89,7 @@ class Ticket:
     credit_id: str
     outcome: str
     reference: str
+    why: str
 
 
 class Tickets:
@@ -99,7 +101,7 @@ class Tickets:
     def file(self, connection: apsw.Connection, order: DebitOrder, reason: Reason, *, at: str) -> None:
         """A reversal is refused: opens the ticket, or notes that the terminal still asks."""
         connection.execute(
-            """INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?10, ?10, ?, '', '', '', '', '', '')
+            """INSERT INTO ticket VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?10, ?10, ?, '', '', '', '', '', '', '')
                    ON CONFLICT DO UPDATE SET asked_at = ?10""",
             (
                 order.transaction_id, reason.value, order.fingerprint, order.terminal_id, order.institution.code,
@@ -144,11 +146,17 @@ def standing(connection: apsw.Connection) -> list[Ticket]:
     return [Ticket(*row) for row in connection.execute("SELECT * FROM ticket WHERE outcome = '' ORDER BY opened_at")]
 
 
-def propose(connection: apsw.Connection, transaction_id: str, decision: Decision | None, *, operator: str) -> None:
-    """None takes the proposal back."""
-    sql = "UPDATE ticket SET decision = ?, proposed_by = ? WHERE transaction_id = ? AND approved_by = ''"
-    value = decision.value if decision else ""
-    connection.execute(sql, (value, operator if decision else "", transaction_id))
+def propose(connection: apsw.Connection, transaction_id: str, decision: Decision, *, operator: str, why: str) -> None:
+    _propose(connection, transaction_id, decision.value, operator, why)
+
+
+def withdraw(connection: apsw.Connection, transaction_id: str) -> None:
+    _propose(connection, transaction_id, "", "", "")
+
+
+def _propose(connection: apsw.Connection, transaction_id: str, decision: str, operator: str, why: str) -> None:
+    sql = "UPDATE ticket SET decision = ?, proposed_by = ?, why = ? WHERE transaction_id = ? AND approved_by = ''"
+    connection.execute(sql, (decision, operator, why, transaction_id))
 
 
 def approve(connection: apsw.Connection, transaction_id: str, *, operator: str) -> None:

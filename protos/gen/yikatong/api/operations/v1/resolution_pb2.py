@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+yikatong/api/operations/v1/resolution.proto\x12\x1ayikatong.api.operations.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\tSideFacts\x12\r\n\x05state\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\x12\x10\n\x08order_no\x18\x03 \x01(\t\x12\x12\n\norder_part\x18\x04 \x01(\t\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x05 \x01(\t\x12\x11\n\treference\x18\x06 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\x0c\x12+\n\x07seen_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb9\x01\n\nResolution\x12\x36\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32$.yikatong.api.operations.v1.Decision\x12\x36\n\x08progress\x18\x02 \x01(\x0e\x32$.yikatong.api.operations.v1.Progress\x12\x13\n\x0bproposed_by\x18\x03 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x04 \x01(\t\x12\x11\n\tcredit_id\x18\x05 \x01(\t\"\xea\x03\n\nUnresolved\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32*.yikatong.api.operations.v1.UnresolvedKind\x12\x34\n\x07urgency\x18\x02 \x01(\x0e\x32#.yikatong.api.operations.v1.Urgency\x12\x16\n\x0etransaction_id\x18\x03 \x01(\t\x12\x13\n\x0bterminal_id\x18\x04 \x01(\t\x12\x13\n\x0binstitution\x18\x05 \x01(\t\x12\x18\n\x10treatment_region\x18\x06 \x01(\t\x12\x13\n\x0bhome_region\x18\x07 \x01(\t\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x36\n\x07gateway\x18\n \x01(\x0b\x32%.yikatong.api.operations.v1.SideFacts\x12\x37\n\x08terminal\x18\x0b \x01(\x0b\x32%.yikatong.api.operations.v1.SideFacts\x12:\n\nresolution\x18\x0c \x01(\x0b\x32&.yikatong.api.operations.v1.Resolution\x12\x13\n\x0b\x63ity_closed\x18\r \x01(\x08\"\x17\n\x15ListUnresolvedRequest\"q\n\x16ListUnresolvedResponse\x12:\n\nunresolved\x18\x01 \x03(\x0b\x32&.yikatong.api.operations.v1.Unresolved\x12\x1b\n\x13unreachable_regions\x18\x02 \x03(\t\"\x92\x01\n\x0eResolveRequest\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x42\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32$.yikatong.api.operations.v1.DecisionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"M\n\x0fResolveResponse\x12:\n\nresolution\x18\x01 \x01(\x0b\x32&.yikatong.api.operations.v1.Resolution*\xda\x01\n\x0eUnresolvedKind\x12\x1f\n\x1bUNRESOLVED_KIND_UNSPECIFIED\x10\x00\x12#\n\x1fUNRESOLVED_KIND_REVERSAL_DENIED\x10\x01\x12#\n\x1fUNRESOLVED_KIND_TERMINAL_MANUAL\x10\x02\x12\"\n\x1eUNRESOLVED_KIND_REVERSAL_WAITS\x10\x03\x12\x1c\n\x18UNRESOLVED_KIND_SUSPENSE\x10\x04\x12\x1b\n\x17UNRESOLVED_KIND_ADOPTED\x10\x05*^\n\x07Urgency\x12\x17\n\x13URGENCY_UNSPECIFIED\x10\x00\x12\x12\n\x0eURGENCY_NOTICE\x10\x01\x12\x13\n\x0fURGENCY_WARNING\x10\x02\x12\x11\n\rURGENCY_ALARM\x10\x03*g\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_CONFIRM\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_REVERSE\x10\x02\x12\x15\n\x11\x44\x45\x43ISION_WITHDRAW\x10\x03*\x7f\n\x08Progress\x12\x18\n\x14PROGRESS_UNSPECIFIED\x10\x00\x12\x11\n\rPROGRESS_OPEN\x10\x01\x12\x15\n\x11PROGRESS_PROPOSED\x10\x02\x12\x15\n\x11PROGRESS_APPROVED\x10\x03\x12\x18\n\x14PROGRESS_CARRIED_OUT\x10\x04\x32\xf0\x01\n\x11ResolutionService\x12w\n\x0eListUnresolved\x12\x31.yikatong.api.operations.v1.ListUnresolvedRequest\x1a\x32.yikatong.api.operations.v1.ListUnresolvedResponse\x12\x62\n\x07Resolve\x12*.yikatong.api.operations.v1.ResolveRequest\x1a+.yikatong.api.operations.v1.ResolveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+yikatong/api/operations/v1/resolution.proto\x12\x1ayikatong.api.operations.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\tSideFacts\x12\r\n\x05state\x18\x01 \x01(\t\x12\x12\n\namount_fen\x18\x02 \x01(\x03\x12\x10\n\x08order_no\x18\x03 \x01(\t\x12\x12\n\norder_part\x18\x04 \x01(\t\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x05 \x01(\t\x12\x11\n\treference\x18\x06 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x07 \x01(\x0c\x12+\n\x07seen_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc9\x01\n\nResolution\x12\x36\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32$.yikatong.api.operations.v1.Decision\x12\x36\n\x08progress\x18\x02 \x01(\x0e\x32$.yikatong.api.operations.v1.Progress\x12\x13\n\x0bproposed_by\x18\x03 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x04 \x01(\t\x12\x11\n\tcredit_id\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\"\xea\x03\n\nUnresolved\x12\x38\n\x04kind\x18\x01 \x01(\x0e\x32*.yikatong.api.operations.v1.UnresolvedKind\x12\x34\n\x07urgency\x18\x02 \x01(\x0e\x32#.yikatong.api.operations.v1.Urgency\x12\x16\n\x0etransaction_id\x18\x03 \x01(\t\x12\x13\n\x0bterminal_id\x18\x04 \x01(\t\x12\x13\n\x0binstitution\x18\x05 \x01(\t\x12\x18\n\x10treatment_region\x18\x06 \x01(\t\x12\x13\n\x0bhome_region\x18\x07 \x01(\t\x12)\n\x05since\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x36\n\x07gateway\x18\n \x01(\x0b\x32%.yikatong.api.operations.v1.SideFacts\x12\x37\n\x08terminal\x18\x0b \x01(\x0b\x32%.yikatong.api.operations.v1.SideFacts\x12:\n\nresolution\x18\x0c \x01(\x0b\x32&.yikatong.api.operations.v1.Resolution\x12\x13\n\x0b\x63ity_closed\x18\r \x01(\x08\"\x17\n\x15ListUnresolvedRequest\"q\n\x16ListUnresolvedResponse\x12:\n\nunresolved\x18\x01 \x03(\x0b\x32&.yikatong.api.operations.v1.Unresolved\x12\x1b\n\x13unreachable_regions\x18\x02 \x03(\t\"\x92\x01\n\x0eResolveRequest\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x42\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32$.yikatong.api.operations.v1.DecisionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1a\n\x06reason\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"M\n\x0fResolveResponse\x12:\n\nresolution\x18\x01 \x01(\x0b\x32&.yikatong.api.operations.v1.Resolution*\xda\x01\n\x0eUnresolvedKind\x12\x1f\n\x1bUNRESOLVED_KIND_UNSPECIFIED\x10\x00\x12#\n\x1fUNRESOLVED_KIND_REVERSAL_DENIED\x10\x01\x12#\n\x1fUNRESOLVED_KIND_TERMINAL_MANUAL\x10\x02\x12\"\n\x1eUNRESOLVED_KIND_REVERSAL_WAITS\x10\x03\x12\x1c\n\x18UNRESOLVED_KIND_SUSPENSE\x10\x04\x12\x1b\n\x17UNRESOLVED_KIND_ADOPTED\x10\x05*^\n\x07Urgency\x12\x17\n\x13URGENCY_UNSPECIFIED\x10\x00\x12\x12\n\x0eURGENCY_NOTICE\x10\x01\x12\x13\n\x0fURGENCY_WARNING\x10\x02\x12\x11\n\rURGENCY_ALARM\x10\x03*g\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x44\x45\x43ISION_CONFIRM\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_REVERSE\x10\x02\x12\x15\n\x11\x44\x45\x43ISION_WITHDRAW\x10\x03*\x7f\n\x08Progress\x12\x18\n\x14PROGRESS_UNSPECIFIED\x10\x00\x12\x11\n\rPROGRESS_OPEN\x10\x01\x12\x15\n\x11PROGRESS_PROPOSED\x10\x02\x12\x15\n\x11PROGRESS_APPROVED\x10\x03\x12\x18\n\x14PROGRESS_CARRIED_OUT\x10\x04\x32\xf0\x01\n\x11ResolutionService\x12w\n\x0eListUnresolved\x12\x31.yikatong.api.operations.v1.ListUnresolvedRequest\x1a\x32.yikatong.api.operations.v1.ListUnresolvedResponse\x12\x62\n\x07Resolve\x12*.yikatong.api.operations.v1.ResolveRequest\x1a+.yikatong.api.operations.v1.ResolveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,28 +39,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEREQUEST'].fields_by_name['decision']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_RESOLVEREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_RESOLVEREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
-  _globals['_UNRESOLVEDKIND']._serialized_start=1384
-  _globals['_UNRESOLVEDKIND']._serialized_end=1602
-  _globals['_URGENCY']._serialized_start=1604
-  _globals['_URGENCY']._serialized_end=1698
-  _globals['_DECISION']._serialized_start=1700
-  _globals['_DECISION']._serialized_end=1803
-  _globals['_PROGRESS']._serialized_start=1805
-  _globals['_PROGRESS']._serialized_end=1932
+  _globals['_UNRESOLVEDKIND']._serialized_start=1400
+  _globals['_UNRESOLVEDKIND']._serialized_end=1618
+  _globals['_URGENCY']._serialized_start=1620
+  _globals['_URGENCY']._serialized_end=1714
+  _globals['_DECISION']._serialized_start=1716
+  _globals['_DECISION']._serialized_end=1819
+  _globals['_PROGRESS']._serialized_start=1821
+  _globals['_PROGRESS']._serialized_end=1948
   _globals['_SIDEFACTS']._serialized_start=138
   _globals['_SIDEFACTS']._serialized_end=332
   _globals['_RESOLUTION']._serialized_start=335
-  _globals['_RESOLUTION']._serialized_end=520
-  _globals['_UNRESOLVED']._serialized_start=523
-  _globals['_UNRESOLVED']._serialized_end=1013
-  _globals['_LISTUNRESOLVEDREQUEST']._serialized_start=1015
-  _globals['_LISTUNRESOLVEDREQUEST']._serialized_end=1038
-  _globals['_LISTUNRESOLVEDRESPONSE']._serialized_start=1040
-  _globals['_LISTUNRESOLVEDRESPONSE']._serialized_end=1153
-  _globals['_RESOLVEREQUEST']._serialized_start=1156
-  _globals['_RESOLVEREQUEST']._serialized_end=1302
-  _globals['_RESOLVERESPONSE']._serialized_start=1304
-  _globals['_RESOLVERESPONSE']._serialized_end=1381
-  _globals['_RESOLUTIONSERVICE']._serialized_start=1935
-  _globals['_RESOLUTIONSERVICE']._serialized_end=2175
+  _globals['_RESOLUTION']._serialized_end=536
+  _globals['_UNRESOLVED']._serialized_start=539
+  _globals['_UNRESOLVED']._serialized_end=1029
+  _globals['_LISTUNRESOLVEDREQUEST']._serialized_start=1031
+  _globals['_LISTUNRESOLVEDREQUEST']._serialized_end=1054
+  _globals['_LISTUNRESOLVEDRESPONSE']._serialized_start=1056
+  _globals['_LISTUNRESOLVEDRESPONSE']._serialized_end=1169
+  _globals['_RESOLVEREQUEST']._serialized_start=1172
+  _globals['_RESOLVEREQUEST']._serialized_end=1318
+  _globals['_RESOLVERESPONSE']._serialized_start=1320
+  _globals['_RESOLVERESPONSE']._serialized_end=1397
+  _globals['_RESOLUTIONSERVICE']._serialized_start=1951
+  _globals['_RESOLUTIONSERVICE']._serialized_end=2191
 # @@protoc_insertion_point(module_scope)

@@ -184,12 +184,15 @@ class Resolution(google.protobuf.message.Message):
     PROPOSED_BY_FIELD_NUMBER: builtins.int
     APPROVED_BY_FIELD_NUMBER: builtins.int
     CREDIT_ID_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
     decision: Global___Decision.ValueType
     progress: Global___Progress.ValueType
     proposed_by: builtins.str
     approved_by: builtins.str
     credit_id: builtins.str
     """The refund that carries out a reversal of a confirmed debit."""
+    reason: builtins.str
+    """Why it was proposed."""
     def __init__(
         self,
         *,
@@ -198,8 +201,9 @@ class Resolution(google.protobuf.message.Message):
         proposed_by: builtins.str = ...,
         approved_by: builtins.str = ...,
         credit_id: builtins.str = ...,
+        reason: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["approved_by", b"approved_by", "credit_id", b"credit_id", "decision", b"decision", "progress", b"progress", "proposed_by", b"proposed_by"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["approved_by", b"approved_by", "credit_id", b"credit_id", "decision", b"decision", "progress", b"progress", "proposed_by", b"proposed_by", "reason", b"reason"]) -> None: ...
 
 Global___Resolution: typing_extensions.TypeAlias = Resolution
 
