@@ -59,8 +59,8 @@ TROUBLE = Rates(
 
 CALM = Rates(double_clicks=1.0, repeats=0.5, enquires=0.5)
 """Cashiers are nervous, and nothing else is wrong."""
-PROMISES = Rates(silent_loss=0.5, city_killed_every_s=12.0, confirms=1.0, never_books=1.0)
-"""Much is to be reversed, in a city that is often away, and the HIS asks."""
+PROMISES = Rates(city_closed_every_s=5.0, confirms=1.0, never_books=1.0)
+"""Much is to be reversed, in cities that are often closed."""
 BUSY_HIS = Rates(confirms=1.0, crash_at_commit=0.1, terminal_killed_every_s=15.0)
 """Every debit is confirmed, and terminals die of it."""
 FORGETFUL = replace(TROUBLE, very_late=0.4, duplicated=0.6, gateway_killed_every_s=15.0, forgets=1.0)
@@ -330,7 +330,7 @@ def late_confirmation_revives_what_was_reversed(patch: Patch) -> None:
     _terminal(patch, State.REVERSED, T.HisConfirmed, T._approved())
 
 
-@mutant(within=200, rates=PROMISES)
+@mutant(rates=PROMISES)
 def promise_is_taken_for_the_deed(patch: Patch) -> None:
     real = T._TABLE[State.REVERSING, T.ReversalAnswered]
     done = Step(State.REVERSED, record=True, effects=(T.Effect.TELL,))
@@ -385,10 +385,11 @@ def gateway_denies_the_reversal_of_a_posting(patch: Patch) -> None:
     _router(patch, R.State.POSTED, R.Event.REVERSAL, step)
 
 
-@mutant(within=200, rates=PROMISES)
+@mutant(rates=PROMISES)
 def gateway_gives_its_promise_as_proof(patch: Patch) -> None:
-    real = router._undone
-    patch.setattr(router, "_undone", lambda turn: Tombstoned("soon") if turn.reply is Reply.ACCEPTED else real(turn))
+    real = router.reversal_told
+    early = lambda turn: Tombstoned("soon") if turn.reply is Reply.ACCEPTED else real(turn)  # noqa: E731 - one rule
+    patch.setattr(router, "reversal_told", early)
 
 
 @mutant()
