@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import serial
 
+from tests.support.memory import memory_of
 from yikatong.core.ports import PinEntry
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Pin
@@ -315,16 +316,3 @@ def test_no_pin_stays_in_memory(name: Path, habit: str) -> None:
 
 def gives_up(pin: str) -> Presses:
     return Presses(pin.encode() + b"\x1b")
-
-
-def memory_of(pid: int) -> bytes:
-    """What the process can write to: heap, stacks, anonymous memory."""
-    pieces = []
-    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-            span, rights, *_ = line.split()
-            if rights.startswith("rw"):
-                start, end = (int(edge, 16) for edge in span.split("-"))
-                memory.seek(start)
-                pieces.append(memory.read(end - start))
-    return b"\n".join(pieces)

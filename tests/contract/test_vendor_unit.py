@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.memory import memory_of
 from tests.support.vendor import compiled
 from yikatong.core.ports import CardLink, PinEntry
 from yikatong.core.reasons import Reason, YikatongError
@@ -138,6 +140,16 @@ async def test_a_visit_does_not_outlive_the_librarys_process(library: Path, simu
             await visit.run(lambda link: link.transmit(SELECT))
         with pytest.raises(YikatongError, match="CARD_REMOVED"):
             await visit.run(lambda link: link.transmit(SELECT))
+
+
+async def test_a_visit_that_is_over_does_not_reach_the_next_ones_card(library: Path, simulated: Simulated) -> None:
+    async with opened(library, simulated.path) as unit:
+        reader = unit.reader()
+        async with reader.visit() as before:
+            pass
+        async with reader.visit():
+            with pytest.raises(YikatongError, match="CARD_REMOVED"):
+                await before.run(lambda link: link.transmit(SELECT))
 
 
 async def test_two_slots_of_one_unit(library: Path, simulated: Simulated) -> None:
@@ -290,3 +302,57 @@ async def test_cancelling_and_closing_end_the_prompt(library: Path, simulated: S
                 with pytest.raises(YikatongError, match="DEVICE_BUSY"):
                     await asking
         await reads(unit.reader())
+
+
+ASKING = """
+import asyncio, sys
+from pathlib import Path
+from yikatong.core.reasons import YikatongError
+from yikatong.drivers.card import SocialSecurityCard
+from yikatong.drivers.vendor.keypad import VendorKeypad
+from yikatong.drivers.vendor.process import UnitSettings
+from yikatong.drivers.vendor.unit import VendorUnit
+
+async def main() -> None:
+    unit = VendorUnit(UnitSettings(Path(sys.argv[1]), sys.argv[2]))
+    keypad, document, kept = VendorKeypad(unit), SocialSecurityCard(), []
+    for _ in range(int(sys.argv[3])):
+        pin = await keypad.ask(timeout_ms=30000)
+        kept.append(pin)
+        try:
+            async with unit.reader().visit() as visit:
+                await visit.run(lambda link: document.verify_pin(link, pin))
+        except YikatongError:
+            pass
+        if sys.argv[4] == "wipe":
+            pin.wipe()
+        print(await unit.run(lambda process: process._child.pid), flush=True)
+        sys.stdin.readline()
+    await unit.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("habit", ["wipe", "keep"])
+def test_no_pin_stays_in_either_process(library: Path, tmp_path: Path, habit: str) -> None:
+    """Digits and VERIFY commands, in daemon and library; "keep" shows that the search finds."""
+    pins = ["".join(secrets.choice("123456789") for _ in range(12)) for _ in range(10)]
+    found = []
+    with Simulated(tmp_path / "unit", [types(pin) for pin in pins]) as simulated:
+        simulated.insert(find("works").make())
+        arguments = [sys.executable, "-c", ASKING, str(library), str(simulated.path), str(len(pins)), habit]
+        with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as daemon:
+            assert daemon.stdin is not None
+            assert daemon.stdout is not None
+            for i, pin in enumerate(pins):
+                host = int(daemon.stdout.readline())
+                for pid in (daemon.pid, host):
+                    memory = memory_of(pid)
+                    if pin.encode() in memory or bytes.fromhex(pin) in memory:
+                        found.append((i, pid == host))
+                daemon.stdin.write("go on\n")
+                daemon.stdin.flush()
+        assert daemon.returncode == 0
+        assert simulated.heard.count(Call.APPLICATION) >= 2 * len(pins), "select and verify"
+    assert found == ([] if habit == "wipe" else [(i, False) for i in range(len(pins))])

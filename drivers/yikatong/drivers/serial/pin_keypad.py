@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Pin
 from yikatong.drivers.serial import pin_pad_protocol as pad
+from yikatong.drivers.serial.patience import STOP_LOOK_MS, Patience, pieces
 from yikatong.drivers.serial.port import PortReasons, SerialPort, SerialSettings
 from yikatong.runtime.lane import Lane
 
@@ -25,10 +26,7 @@ REASONS: Final = PortReasons(missing=Reason.NO_PIN_KEYPAD, failed=Reason.PIN_KEY
 
 KEY_GAP_MS_MAX: Final = 15_000
 """Longest pause between two keys (assumption): the person has left, and what was typed must not stand there."""
-ANSWER_MS_MAX: Final = 2_000
-ANSWER_GAP_MS_MAX: Final = 200
-STOP_LOOK_MS: Final = 50
-"""How often a waiting prompt looks whether it is still wanted."""
+_ANSWERING: Final = Patience(first_ms=2_000)
 
 
 class SerialPinKeypad:
@@ -165,16 +163,8 @@ def _query(port: SerialPort) -> None:
     port.ready()
     port.write(pad.QUERY)
     answer = pad.AliveAnswer()
-    by = end = time.monotonic() + ANSWER_MS_MAX / 1000
-    piece = bytearray(len(pad.ALIVE))
-    while (now := time.monotonic()) < by:
-        with memoryview(piece) as view:
-            count = port.read_into(view, wait_ms=int((by - now) * 1000) + 1)
-            if answer.feed(view[:count]):
-                return
-        if count:
-            by = min(end, time.monotonic() + ANSWER_GAP_MS_MAX / 1000)
-    raise YikatongError(REASONS.failed, "the pad does not answer the query")
+    if not any(answer.feed(piece) for piece in pieces(port, _ANSWERING)):
+        raise YikatongError(REASONS.failed, "the pad does not answer the query")
 
 
 def _busy() -> YikatongError:

@@ -22,7 +22,7 @@ class VendorLink:
 
     def __init__(self, process: Process, slot: int) -> None:
         """Powers the card. Raises NO_CARD, CARD_MUTE, READER_FAILED."""
-        self._process, self._slot = process, slot
+        self._process, self._slot, self._over = process, slot, False
         if not card_present(process, slot):
             raise YikatongError(Reason.NO_CARD, "there is no card in the slot")
         status, atr = process.call(Call.POWER_ON, slot)
@@ -53,21 +53,22 @@ class VendorLink:
         if status < 0:
             raise _failed("the slot's state can't be told", status)
 
-    def belongs_to(self, process: Process) -> bool:
-        """False after the library was started anew: nobody knows what happened to the card meanwhile."""
-        return self._process is process
-
     def run(self, process: Process, job: Callable[[CardLink], T]) -> T:
-        """Runs `job`, and answers only if the card was there all the time. Raises CARD_REMOVED."""
-        if not self.belongs_to(process):
+        """Runs `job`, and answers only if the card was there all the time. Raises CARD_REMOVED.
+
+        After the library was started anew nobody knows what happened to the card meanwhile.
+        """
+        if self._over or self._process is not process:
             raise _removed()
         self.demand_presence()
         result = job(self)
         self.demand_presence()
         return result
 
-    def power_off(self, process: Process) -> None:
-        if self.belongs_to(process):
+    def end(self, process: Process) -> None:
+        """The visit is over: the card loses its power and its rights, and this link its card."""
+        self._over = True
+        if self._process is process:
             process.call(Call.POWER_OFF, self._slot)
 
 

@@ -117,7 +117,7 @@ class VendorReader:
 
     async def _leave(self, link: VendorLink | None) -> None:
         if link is not None:
-            await self._unit.run(link.power_off)
+            await self._unit.run(link.end)
 
     def _left(self, leaving: asyncio.Future[None]) -> None:
         self._visited = False
