@@ -66,7 +66,7 @@ async def test_receipts_come_out_as_they_are_laid_out(name: Path, temper: Temper
 @pytest.mark.parametrize("paper", [0, 100])
 async def test_without_paper_it_is_said_and_with_a_new_roll_it_goes_on(name: Path, paper: int) -> None:
     with ReceiptPrinter(name, paper=paper) as device:
-        async with opened(name, block_ms_max=100) as printer:
+        async with opened(name, block_ms_max=1_000) as printer:
             assert await refused(printer, LONG) is Reason.PRINTER_OUT_OF_PAPER
             with pytest.raises(YikatongError, match="PRINTER_OUT_OF_PAPER"):
                 await printer.check()
@@ -89,7 +89,7 @@ async def test_an_open_cover(name: Path) -> None:
 async def test_the_cover_is_opened_meanwhile(name: Path) -> None:
     with ReceiptPrinter(name) as device:
         device.open_cover(after_lines=100)
-        async with opened(name, block_ms_max=100) as printer:
+        async with opened(name, block_ms_max=1_000) as printer:
             assert await refused(printer, LONG) is Reason.PRINTER_NOT_READY
             assert device.slip == LONG.split("\n")[:100]
 

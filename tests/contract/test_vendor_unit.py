@@ -96,9 +96,9 @@ async def test_after_any_fault_of_the_library_the_next_card_reads(
         await reads(reader)
 
 
-@pytest.mark.parametrize("call", [Call.STATUS, Call.POWER_ON, Call.APPLICATION])
+@pytest.mark.parametrize("call", [Call.STATUS, Call.APPLICATION])
 async def test_a_library_that_hangs_is_ended(library: Path, simulated: Simulated, call: Call) -> None:
-    async with opened(library, simulated.path, call_ms_max=300) as unit:
+    async with opened(library, simulated.path, call_ms_max=1_500) as unit:
         reader = unit.reader()
         await reads(reader)
         hanging = children()
@@ -106,6 +106,16 @@ async def test_a_library_that_hangs_is_ended(library: Path, simulated: Simulated
         assert await refused(reader) is Reason.READER_FAILED
         assert not set(children()) & set(hanging)
         await reads(reader)
+
+
+async def test_closing_ends_a_library_that_hangs(library: Path, simulated: Simulated) -> None:
+    async with opened(library, simulated.path) as unit:
+        simulated.fail(Fault(Call.STATUS, Manner.HANG))
+        reading = asyncio.create_task(refused(unit.reader()))
+        while Call.STATUS not in simulated.heard:
+            await asyncio.sleep(0.01)
+        await unit.close()  # long before LONG_MS: no thread and no process is left
+        assert await reading is Reason.DEVICE_BUSY
 
 
 async def test_what_the_library_prints_disturbs_nothing(library: Path, simulated: Simulated) -> None:
@@ -192,10 +202,10 @@ async def test_what_is_no_library_of_the_family(simulated: Simulated, tmp_path: 
 
 
 CHILD = """
-import asyncio, sys
+import sys, threading
 from pathlib import Path
 from yikatong.drivers.vendor.process import Process, UnitSettings
-process = Process(UnitSettings(Path(sys.argv[1]), sys.argv[2]))
+process = Process(UnitSettings(Path(sys.argv[1]), sys.argv[2]), threading.Event())
 print(process._child.pid, flush=True)
 process.call(1, 1)
 """

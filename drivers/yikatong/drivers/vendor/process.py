@@ -44,8 +44,9 @@ class Process:
     After either it has ended, and the lane starts another one.
     """
 
-    def __init__(self, settings: UnitSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: UnitSettings, closing: threading.Event) -> None:
+        """`closing` ends every wait, and with it the process."""
+        self._settings, self._closing = settings, closing
         self._channel, theirs = socket.socketpair()
         self._channel.settimeout(_LOOK_S)
         try:
@@ -97,7 +98,7 @@ class Process:
     def _receive(self, length: int, by: float, given_up: threading.Event | None) -> bytearray:
         data, filled = bytearray(length), 0
         while filled < length:
-            if given_up is not None and given_up.is_set():
+            if self._closing.is_set() or (given_up is not None and given_up.is_set()):
                 raise self._end(YikatongError(Reason.DEVICE_BUSY, "those who waited for the reader have left"))
             try:
                 with memoryview(data)[filled:] as rest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final, TypeVar
 
@@ -35,9 +36,10 @@ class VendorUnit:
     def __init__(self, settings: UnitSettings, *, absent_pause_s: float = _ABSENT_PAUSE_S) -> None:
         self.name = f"{settings.library.stem} {settings.device}"
         self.absent_pause_s = absent_pause_s
+        self._closing = threading.Event()
         self._lane: Lane[Process] = Lane(
             f"vendor-{settings.library.stem}",
-            lambda: Process(settings),
+            lambda: Process(settings, self._closing),
             reopen_after=frozenset({Reason.NO_READER, Reason.READER_FAILED, Reason.DEVICE_BUSY}),
         )
 
@@ -50,6 +52,8 @@ class VendorUnit:
         return await self._lane.run(job)
 
     async def close(self) -> None:
+        """Ends the library's process, also one that hangs."""
+        self._closing.set()
         await self._lane.close()
 
 
