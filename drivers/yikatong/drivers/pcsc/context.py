@@ -11,6 +11,7 @@ from typing import Any, Final
 from smartcard import scard
 
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.characters import is_shown
 from yikatong.drivers.pcsc.errors import check, refused_by_polkit, translate
 
 _PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
@@ -109,14 +110,15 @@ class Context:
 
 
 def _not_one(wanted: str, matching: Sequence[str], names: Sequence[str]) -> YikatongError:
-    """Never the first one: which reader a card goes into is for people to say."""
+    """Never the first one: which reader a card goes into is for people to say. Devices name themselves: hence `is_shown`."""
+    known = _NEXT.join("".join(filter(is_shown, name)) for name in matching or names)
     if matching:
-        what = f"several readers have a name like {wanted!r}: {_NEXT.join(matching)}"
+        what = f"several readers have a name like {wanted!r}: {known}"
     elif names:
-        what = f"no reader has a name like {wanted!r}; there are: {_NEXT.join(names)}"
+        what = f"no reader has a name like {wanted!r}; there are: {known}"
     else:
         what = "no reader is connected"
-    return YikatongError(Reason.NO_READER, what, reader=wanted, matching=len(matching), readers=_NEXT.join(names))
+    return YikatongError(Reason.NO_READER, what, reader=wanted, matching=len(matching), readers=known)
 
 
 def _establish() -> Any:
