@@ -1,6 +1,6 @@
 """Every kind of card over a real pcscd: read as written, by number and by tag; and pulled out in the middle.
 
-Eight slots at once, because pcscd looks at each every 0.4 s only.
+All slots at once, because pcscd looks at each every 0.4 s only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from yikatong.simulators.vpcd import VirtualSlot
 
 pytestmark = pytest.mark.timeout(60)
 
-READERS = 4
+READERS = 8
+"""Sixteen slots: more pcscd does not take."""
 WAIT_MS = 10_000
 
 

@@ -110,7 +110,7 @@ class Context:
 
 
 def _not_one(wanted: str, matching: Sequence[str], names: Sequence[str]) -> YikatongError:
-    """Never the first one: which reader a card goes into is for people to say. Devices name themselves: hence `is_shown`."""
+    """Never the first one: which reader a card goes into is for people to say. Names are the devices' own words."""
     known = _NEXT.join("".join(filter(is_shown, name)) for name in matching or names)
     if matching:
         what = f"several readers have a name like {wanted!r}: {known}"
