@@ -145,7 +145,7 @@ class Till:
     def __init__(self, reader: CardReader, folder: Path, holder: Cardholder) -> None:
         self.far_end, self.journal = FarEnd(), Journal(folder / "journal.db")
         self.desk = Desk(reader, SocialSecurityCard(), SystemClock(), pin_entry=holder, pin_timeout_ms=1000)
-        session = SimpleNamespace(terminal_id="P99000200001-01", require=lambda: GRANTED, fence=lambda: None)
+        session = SimpleNamespace(terminal_id="P99000200001-01", fenced=False, require=lambda: GRANTED, fence=lambda: None)
         self.runner = Runner(
             self.journal,
             self.far_end,

@@ -221,7 +221,7 @@ async def test_a_reversal_is_promised_where_the_city_is_away_and_kept_when_it_is
 
 
 async def test_a_reversal_ends_the_asking(province: World) -> None:
-    """The debit still waits for its city when the reversal comes: the one is told ALREADY_REVERSED, the other done."""
+    """The debit still waits for its city when the reversal comes: nothing is known of the one, the other is done."""
     async with province.gateway() as port:
         link = await province.signed_in(port)
         province.fault("hang-before")
@@ -229,9 +229,10 @@ async def test_a_reversal_ends_the_asking(province: World) -> None:
         waiting = asyncio.create_task(link.debit(debit, attempt=1, ttl_ms=TTL))
         await province.city.logged("hangs before the ledger")
         undoing = asyncio.create_task(link.reverse(debit, ReversalCause.CANCELLED))
-        assert await waiting == AlreadyReversed()
+        assert await waiting == Undecided(), "a reversal that is decided is not done"
         province.fault()
         assert isinstance(await undoing, Tombstoned)
+        assert await link.enquire(debit) == AlreadyReversed()
 
 
 async def test_an_answer_about_another_amount_is_not_believed(province: World) -> None:
@@ -391,3 +392,18 @@ async def test_the_self_test_moves_nothing_that_counts(province: World) -> None:
             await stub.ReportSelfTest(report)
     rows = province.gateway_rows("SELECT terminal_id, passed FROM self_test_report")
     assert rows == [(TerminalId("terminal-1"), 1)]
+
+
+async def test_a_request_that_another_window_sends_again_is_told_how_its_order_stands(province: World) -> None:
+    """Its cashier has lost the first answer: to hear that the request differs would be to take the money twice."""
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        other = await province.signed_in(port, OTHER_TERMINAL)
+        paid = order(NEAR_PERSON)
+        assert isinstance(await link.debit(paid, attempt=1, ttl_ms=TTL), Posted)
+        again = order(NEAR_PERSON, terminal_id=OTHER_TERMINAL, request_id=paid.request_id, order_no=paid.order_no)
+        known = Declined(Reason.ORDER_ALREADY_PAID, paid.transaction_id)
+        assert await other.debit(again, attempt=1, ttl_ms=TTL) == known
+        elsewhere = order(NEAR_PERSON, terminal_id=OTHER_TERMINAL, request_id=paid.request_id)
+        reused = Declined(Reason.REQUEST_ID_REUSED, paid.transaction_id)
+        assert await other.debit(elsewhere, attempt=1, ttl_ms=TTL) == reused

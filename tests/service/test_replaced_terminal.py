@@ -10,10 +10,19 @@ from dataclasses import replace
 
 import pytest
 
-from tests.gateway_world import BALANCE_FEN, TERMINAL, World, order, payer, world
+from tests.gateway_world import BALANCE_FEN, OTHER_TERMINAL, TERMINAL, World, order, payer, world
 from tests.support.operators import asked, ops
 from tests.support.terminal_world import Daemon, daemon
-from yikatong.core.orders import Confirmed, DebitOrder, Declined, Fenced, Posted, ReversalCause, Reversed
+from yikatong.core.orders import (
+    Confirmed,
+    DebitOrder,
+    Declined,
+    Denied,
+    Fenced,
+    Posted,
+    ReversalCause,
+    Reversed,
+)
 from yikatong.core.reasons import Reason
 from yikatong.terminal.gateway_client import MoneyLink
 
@@ -128,3 +137,34 @@ async def test_who_is_no_terminal_is_not_replaced(province: World) -> None:
         link = await province.signed_in(port)
         unknown = Declined(Reason.NOT_SIGNED_IN)
         assert await link.debit(order(NEAR_PERSON, epoch=9), attempt=1, ttl_ms=TTL) == unknown, "nothing was opened"
+
+
+async def test_what_the_old_machine_still_ends_is_nobodys_to_decide(province: World) -> None:
+    """Its process runs on, and has not heard yet that it was replaced."""
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        kept, undone, proposed = [await posted(link, NEAR_PERSON) for _ in range(3)]
+        await asked(province, port, "replace", TERMINAL, WHY)
+        words = ["resolve", proposed.transaction_id, "--decision", "reverse", WHY]
+        await asked(province, port, *words, name=ANN)
+        assert await link.confirm(kept) == Confirmed()
+        assert isinstance(await link.reverse(undone, ReversalCause.UNCONFIRMED), Reversed)
+        assert await link.confirm(proposed) == Confirmed(), "told as approved, for good"
+        assert await listed(province, port) == []
+        await ops(province, port, *words, name=BEN)
+        assert isinstance(await link.enquire(proposed), Posted), "what was proposed of another state is not carried out"
+        assert await balance(link, NEAR_PERSON) == BALANCE_FEN - 2 * DEBIT_FEN
+        await province.books(port)
+    assert province.gateway_rows("SELECT count(*) FROM ticket WHERE sealed IS NOT NULL") == [(0,)]
+
+
+async def test_a_reversal_by_somebody_else_does_not_stand_in_the_way(province: World) -> None:
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        other = await province.signed_in(port, OTHER_TERMINAL)
+        debit = await posted(link, NEAR_PERSON)
+        foreign = replace(debit, terminal_id=OTHER_TERMINAL)
+        assert isinstance(await other.reverse(foreign, ReversalCause.RECOVERY), Denied)
+        await asked(province, port, "replace", TERMINAL, WHY)
+        assert await decided(province, port, debit, "reverse") == "PROGRESS_CARRIED_OUT"
+        assert await balance(link, NEAR_PERSON) == BALANCE_FEN

@@ -79,7 +79,9 @@ class World:
     def __init__(self, folder: Path, far_end: FarEnd) -> None:
         self.far_end, self.desk, self.left = far_end, _Desk(), list[Reason]()
         self.journal = Journal(folder / "journal.db")
-        self.session = SimpleNamespace(terminal_id="P99000200001-01", require=lambda: GRANTED, fence=lambda: None)
+        self.session = SimpleNamespace(
+            terminal_id="P99000200001-01", fenced=False, require=lambda: GRANTED, fence=lambda: None
+        )
         self.runner = Runner(
             self.journal,
             far_end,

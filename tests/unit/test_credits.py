@@ -51,7 +51,7 @@ class World:
         self.far_end, self.left, self.folder = far_end, list[Reason](), folder
         self.journal = Journal(folder / "journal.db")
         self.refusal: YikatongError | None = None
-        session = cast("Session", SimpleNamespace(terminal_id="P99000200001-01", require=self.require))
+        session = cast("Session", SimpleNamespace(terminal_id="P99000200001-01", fenced=False, require=self.require))
         hub, clock = Hub(), SystemClock()
         self.runner = Runner(
             self.journal, far_end, session, cast("Desk", None), hub, clock, leave=self.left.append, limits=HASTY

@@ -34,7 +34,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 
 def runner_of(journal: Journal, far_end: FarEnd, admit: Callable[[], None] = lambda: None) -> Runner:
-    session = cast("Session", SimpleNamespace(terminal_id="terminal-1", require=lambda: GRANTED))
+    session = cast("Session", SimpleNamespace(terminal_id="terminal-1", fenced=False, require=lambda: GRANTED))
     left: list[Reason] = []
     return Runner(journal, far_end, session, cast("Desk", None), Hub(), SystemClock(), leave=left.append, admit=admit)
 

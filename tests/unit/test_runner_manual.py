@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -91,3 +92,40 @@ async def test_a_restart_asks_on(world: World, tmp_path: Path) -> None:
         found = await once_more.journal.by_id(told.transaction_id)
         assert found == done, "for ever"
         assert await once_more.journal.prove() > 0
+
+
+async def test_a_cancelled_debit_that_people_upheld_needs_a_credit_to_be_taken_back(world: World) -> None:
+    world.far_end.reversal = WAITING
+    held = await world.debit(request(confirm_within_ms=60_000))
+    waits = await world.runner.take_back(held.transaction_id, patience_s=5)
+    assert waits is not None
+    assert waits.state is State.MANUAL
+    world.far_end.reversal = UPHELD
+    assert (await world.settled(held)).state is State.APPROVED
+    assert await world.runner.take_back(held.transaction_id, patience_s=5) is None
+
+
+async def test_a_machine_that_is_shut_out_promises_no_reversal(world: World) -> None:
+    held = await world.debit(request(confirm_within_ms=60_000))
+    world.session.fenced = True
+    with pytest.raises(YikatongError) as caught:
+        await world.runner.take_back(held.transaction_id, patience_s=5)
+    assert (caught.value.reason, caught.value.facts["outcome"]) == (Reason.TERMINAL_SUPERSEDED, "PENDING")
+    found = await world.journal.by_id(held.transaction_id)
+    assert found is not None
+    assert found.state is State.HELD
+    assert "reverse" not in world.far_end.calls
+
+
+async def test_cancelling_twice_what_was_dropped_says_the_same(world: World) -> None:
+    world.desk.gate = asyncio.Event()
+    asked = asyncio.create_task(world.debit(request()))
+    await until(lambda: bool(world.runner._live))
+    (transaction_id,) = world.runner._live
+    dropped = [await world.runner.take_back(transaction_id, patience_s=5) for _ in range(2)]
+    assert dropped[0] == dropped[1]
+    assert dropped[0] is not None
+    assert dropped[0].state is State.ABORTED
+    with pytest.raises(YikatongError) as caught:
+        await asked
+    assert caught.value.reason is Reason.CANCELLED_BY_CALLER

@@ -128,7 +128,7 @@ async def test_an_epoch_that_can_not_be_kept_is_not_used(journal: Journal, monke
 
 async def test_a_decline_that_says_not_signed_in_makes_the_session_stale(journal: Journal) -> None:
     far_end, clock, said = FarEnd(), SystemClock(), asyncio.Event()
-    session = cast("Session", SimpleNamespace(terminal_id="terminal-1", stale=said.set))
+    session = cast("Session", SimpleNamespace(terminal_id="terminal-1", fenced=False, stale=said.set))
     runner = Runner(journal, far_end, session, cast("Desk", None), Hub(), clock, leave=lambda reason: None)
     sent = row(State.SENT)
     sealed = journal.vault.seal(PAYER, transaction_id=sent.transaction_id)

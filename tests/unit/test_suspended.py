@@ -29,7 +29,7 @@ class _Clock(SystemClock):
 
 async def test_a_held_debit_is_reversed_once_the_machine_wakes_after_its_time(tmp_path: Path) -> None:
     journal, far_end, clock = Journal(tmp_path / "journal.db"), FarEnd(), _Clock()
-    session = cast("Session", SimpleNamespace(terminal_id="terminal-1"))
+    session = cast("Session", SimpleNamespace(terminal_id="terminal-1", fenced=False))
     limits = replace(DEFAULT_LIMITS, look_again_s=0.01)
     runner = Runner(
         journal, far_end, session, cast("Desk", None), Hub(), clock, leave=lambda reason: None, limits=limits

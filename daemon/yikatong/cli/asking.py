@@ -73,6 +73,7 @@ _NEXT: Final = {
 
 _WHY: Final = {
     "NO_PROPOSAL": ("没有可撤回的提议，或已复核。", "There is no proposal to take back, or it is approved."),
+    "ENDED": ("原终端已自行了结这笔交易，无须决定。", "Its old machine has ended it: there is nothing to decide."),
     "NOT_SETTLED": ("参保地尚未答复这笔交易的状态。", "Its home city has not said yet how it stands."),
     "NOTHING_MOVED": ("这笔交易没有动钱，只能退回（reverse）。", "No money has moved: it can only be reversed."),
     "CONTENT_DIFFERS": (

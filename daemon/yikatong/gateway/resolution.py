@@ -91,7 +91,12 @@ class Resolutions:
     async def run(self) -> None:
         """Carries out what is approved and not done, for example because its city was closed; for ever."""
         while True:
-            for ticket in await self._router.commit(tickets.standing):
+            try:
+                standing = await self._router.commit(tickets.standing)
+            except YikatongError as error:  # too much to do; a store that has failed ends the gateway
+                _log.error("not looked for", reason=error.reason.value)
+                standing = []
+            for ticket in standing:
                 if ticket.approved_by:
                     try:
                         await self._carry_out(ticket)
@@ -173,6 +178,8 @@ def _known(connection: apsw.Connection, transaction_id: str) -> Ticket:
 
 def _require_decidable(connection: apsw.Connection, ticket: Ticket, decision: Decision) -> None:
     """Raises YikatongError NOT_DECIDABLE: a ledger can't be moved by words that are not its own."""
+    if ticket.outcome:
+        raise YikatongError(Reason.NOT_DECIDABLE, "its old machine has ended it", why="ENDED")
     route = route_log.find(connection, ticket.transaction_id)
     adopted = ticket.reason == _ADOPTED
     if route is None or (route.state is State.FWD and not (adopted and decision is Decision.REVERSE)):

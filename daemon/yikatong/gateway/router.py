@@ -47,7 +47,7 @@ from yikatong.gateway.tickets import Tickets, note_settled, note_waiting
 from yikatong.ledger.book import Book
 from yikatong.ledger.link import LedgerLink
 from yikatong.runtime.clock import Clock, accounting_date
-from yikatong.runtime.leg import CITY_PATIENCE, Backoff, LinkDown, Patience, ask, city_backoff, insist
+from yikatong.runtime.leg import CITY_PATIENCE, Backoff, LinkDown, Patience, WhileOpen, ask, city_backoff, insist
 from yikatong.runtime.store import DurableStore, StoreFailed
 
 _log = structlog.get_logger(__name__)
@@ -196,8 +196,8 @@ class Router:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise  # the caller has left; the task goes on
-            # A reversal was decided, which ended the asking; or we are closing, and nothing is known.
-            return AlreadyReversed() if transaction_id in self._undoing else Undecided()
+            # A reversal was decided, which ended the asking, and is not done; or we are closing. Nothing is known.
+            return Undecided()
 
     async def enquire(self, transaction_id: str, terminal_id: str) -> DebitAnswer:
         today = self.today
@@ -293,9 +293,11 @@ class Router:
 
     async def _ask(self, order: DebitOrder) -> DebitAnswer:
         assert order.home_region is not None, "what is sent is stamped"
-        answer = await ask(self._links[order.home_region], order, self._waits.patience)
+        region = order.home_region
+        link = WhileOpen(self._links[region], lambda: not self._routing.waits(region, self.today))
+        answer = await ask(link, order, self._waits.patience)
         today = self.today
-        turn = await self.commit(lambda c: self._routing.answered(c, order.transaction_id, answer, today=today))
+        turn = await self._recorded(lambda c: self._routing.answered(c, order.transaction_id, answer, today=today))
         if turn.route.state is State.FWD:
             self._enquire(turn)
         return debit_told(turn, self._registry)
@@ -314,7 +316,8 @@ class Router:
             await asyncio.sleep(self._waits.backoff(attempt))
         today = self.today
         debit_told(
-            await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)), self._registry
+            await self._recorded(lambda c: self._routing.answered(c, transaction_id, answer, today=today)),
+            self._registry,
         )
 
     async def _undone_in_time(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
@@ -360,14 +363,16 @@ class Router:
         answer = await insist(send, self._waits.backoff, call_s=self._waits.patience.call_s, nudge=nudge)
         today = self.today
         return reversal_told(
-            await self.commit(
+            await self._recorded(
                 lambda c: self._noted(c, self._routing.undone(c, transaction_id, answer, today=today), order)
             )
         )
 
     async def _once(self, call: Callable[[LedgerLink, Region], Awaitable[T]], turn: Turn) -> T | None:
-        """One call to the row's city; None where it did not answer."""
+        """One call to the row's city; None where it did not answer, or is closed: then it is sent nothing."""
         region = Region(turn.route.home_region)
+        if self._routing.waits(region, self.today):
+            return None
         try:
             async with asyncio.timeout(self._waits.patience.call_s):
                 return await call(self._links[region], region)
@@ -383,7 +388,7 @@ class Router:
             note_waiting(connection, transaction_id, since=at)
         elif turn.route.state is State.REVDONE:
             note_settled(connection, transaction_id)
-        if order is not None and turn.reply in REFUSALS:
+        if order is not None and turn.reply in REFUSALS and order.terminal_id == turn.route.terminal_id:
             answer = reversal_answer(turn)
             assert isinstance(answer, Denied), "a refusal is told as one"
             self._tickets.file(connection, order, answer.reason, at=at)
@@ -397,6 +402,18 @@ class Router:
             if self._store.failed:
                 self.store_failed.set()
             raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), outcome=Moved.PENDING.value) from error
+
+    async def _recorded(self, job: Callable[[apsw.Connection], T]) -> T:
+        """What a city has said is recorded, however much there is to do: nobody else might ever ask again."""
+        attempt = 0
+        while True:
+            try:
+                return await self.commit(job)
+            except YikatongError:
+                if self._store.failed:
+                    raise
+            attempt += 1
+            await asyncio.sleep(self._waits.backoff(attempt))
 
     @staticmethod
     def _keep(tasks: dict[str, asyncio.Task[T]], key: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:

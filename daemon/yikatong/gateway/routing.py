@@ -8,6 +8,7 @@ commit. Nothing here waits, sends or knows the time.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import apsw
 import structlog
@@ -46,6 +47,13 @@ from yikatong.gateway.sealing import PayerSeal
 from yikatong.ledger.book import Book
 
 _log = structlog.get_logger(__name__)
+
+_ENDED: Final = {
+    State.CONFIRMED: tickets.Outcome.UPHELD,
+    State.DECLINED: tickets.Outcome.REVERSED,
+    State.REVDONE: tickets.Outcome.REVERSED,
+}
+"""What has become of a debit that was adopted from a lost terminal."""
 
 _SEQUENCES_BEHIND_MAX = 16
 """A debit that is this far behind its terminal's newest one has been under way for very long: it is tombstoned."""
@@ -220,13 +228,14 @@ class Routing:
             return _Weighed(Event.DEBIT_TOO_LATE, last_home, Reason.NO_ANSWER_IN_TIME)
         if not self._registry.stands_in(order.terminal_id, order.institution):
             holders = {}
-        if request := holders.get("REQUEST"):
-            return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.REQUEST_ID_REUSED, request.transaction_id)
+        # The order first: a request that another window has sent as well is told how that order stands.
         holder = holders.get("ORDER")
         if holder and holder.state in HOLDS_ORDER and not tickets.is_reversed(connection, holder.transaction_id):
             paid = holder.state in (State.POSTED, State.CONFIRMED)
             reason = Reason.ORDER_ALREADY_PAID if paid else Reason.ORDER_IN_PROGRESS
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, reason, holder.transaction_id)
+        if request := holders.get("REQUEST"):
+            return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.REQUEST_ID_REUSED, request.transaction_id)
         home, refusal = self._admit(
             order, epoch_known=not self._rules.fenced or order.epoch <= session.epoch, today=today
         )
@@ -334,6 +343,10 @@ class Routing:
         elif order is not None and (route.sealed is None or move.next is State.REV):
             route.sealed = self._seal.close(order)
         assert route.sealed is not None or move.next is not State.REV, "a reversal names the whole original"
+        if move.next in _ENDED:
+            tickets.note_ended(
+                connection, route.transaction_id, _ENDED[move.next], route.undone_reference or route.reference
+            )
         return move
 
     def waits(self, region: Region, today: str) -> bool:

@@ -142,7 +142,7 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
         try:
             epoch = await self._router.commit(
                 lambda connection: (
-                    sessions.renew(connection, request.terminal_id, request.epoch)
+                    sessions.renew(connection, request.terminal_id, presented)
                     if request.renewal
                     else sessions.sign_in(connection, request.terminal_id, presented)
                 )

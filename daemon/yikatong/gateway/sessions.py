@@ -9,10 +9,14 @@ then on, and a journal that begins anew is admitted.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import apsw
 
 from yikatong.core.reasons import Reason, YikatongError
+
+_LEAP: Final = 1_000_000
+_OVERTAKING_MAX: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Session:
     @property
     def awaits_a_new_journal(self) -> bool:
         """Whether the terminal was replaced and has debited nothing since: every debit has a sequence of its own."""
-        return self.epoch_used > 0 and self.sequence == 0
+        return self.epoch_used >= _LEAP and self.sequence == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +54,8 @@ def find(connection: apsw.Connection, terminal_id: str) -> Session:
 def sign_in(connection: apsw.Connection, terminal_id: str, presented: Presented) -> int:
     """The epoch granted. Raises YikatongError TERMINAL_SUPERSEDED for a clone or a journal that was rolled back."""
     known = find(connection, terminal_id)
-    behind = ""
-    if known.awaits_a_new_journal and presented == Presented(0, 0, presented.journal_row, presented.journal_head):
-        pass  # it is the one
-    elif presented.epoch < known.epoch_used:
-        behind = "epoch"
-    elif presented.sequence < known.sequence:
-        behind = "sequence"
-    elif presented.journal_row < known.journal_row:
-        behind = "journal_row"
-    elif presented.journal_row == known.journal_row and known.journal_head not in (b"", presented.journal_head):
-        behind = "journal_head"
+    the_new_one = known.awaits_a_new_journal and (presented.epoch, presented.sequence) == (0, 0)
+    behind = "" if the_new_one else _behind(known, presented)
     if behind:
         raise YikatongError(Reason.TERMINAL_SUPERSEDED, "another copy of this terminal was here", behind=behind)
     epoch = max(known.epoch, presented.epoch) + 1
@@ -71,21 +66,46 @@ def sign_in(connection: apsw.Connection, terminal_id: str, presented: Presented)
     return epoch
 
 
-def renew(connection: apsw.Connection, terminal_id: str, epoch: int) -> int:
-    """The same epoch again, also where the record of it was lost. Raises YikatongError TERMINAL_SUPERSEDED."""
+def renew(connection: apsw.Connection, terminal_id: str, presented: Presented) -> int:
+    """The same epoch again, also where the record of it was lost. Raises YikatongError TERMINAL_SUPERSEDED.
+
+    A journal only grows, so one that is behind was restored. Its debits may overtake it on their way, a few at a time.
+    """
     known = find(connection, terminal_id)
-    if epoch < known.epoch_used:
-        raise YikatongError(Reason.TERMINAL_SUPERSEDED, "another copy of this terminal was here", behind="epoch")
-    sql = "INSERT INTO session VALUES (?1, ?2, 0, 0, 0, x'') ON CONFLICT DO UPDATE SET epoch = max(epoch, ?2)"
-    connection.execute(sql, (terminal_id, epoch))
-    return epoch
+    behind = _behind(known, presented, overtaking=_OVERTAKING_MAX)
+    if behind:
+        raise YikatongError(Reason.TERMINAL_SUPERSEDED, "another copy of this terminal was here", behind=behind)
+    sql = """INSERT INTO session VALUES (?1, ?2, 0, ?3, ?4, ?5) ON CONFLICT DO UPDATE
+             SET epoch = max(epoch, ?2), sequence = max(sequence, ?3), journal_row = ?4, journal_head = ?5"""
+    values = (terminal_id, presented.epoch, presented.sequence, presented.journal_row, presented.journal_head)
+    connection.execute(sql, values)
+    return presented.epoch
+
+
+def _behind(known: Session, presented: Presented, *, overtaking: int = 0) -> str:
+    """In what the journal is behind what is known of it; empty where it is not. `overtaking`: sequences that may be."""
+    if presented.epoch < known.epoch_used:
+        return "epoch"
+    if presented.sequence < known.sequence - overtaking:
+        return "sequence"
+    if presented.journal_row < known.journal_row:
+        return "journal_row"
+    if presented.journal_row == known.journal_row and known.journal_head not in (b"", presented.journal_head):
+        return "journal_head"
+    return ""
 
 
 def replace(connection: apsw.Connection, terminal_id: str) -> None:
-    """The terminal's machine or disk is gone: whoever still has its journal neither debits nor signs in any more."""
-    sql = """UPDATE session SET epoch = epoch + 1, epoch_used = epoch + 1, sequence = 0, journal_row = 0,
-                                journal_head = x'' WHERE terminal_id = ?"""
-    connection.execute(sql, (terminal_id,))
+    """The terminal's machine or disk is gone: whoever still has its journal neither debits nor signs in any more.
+
+    Epochs leap, because this gateway may have lost or restored its record, and does not know how far the old ones were.
+    Once more, before the new machine has debited, changes nothing.
+    """
+    known = find(connection, terminal_id)
+    if not known.awaits_a_new_journal:
+        sql = """INSERT INTO session VALUES (?1, ?2, ?2, 0, 0, x'') ON CONFLICT DO UPDATE
+                 SET epoch = ?2, epoch_used = ?2, sequence = 0, journal_row = 0, journal_head = x''"""
+        connection.execute(sql, (terminal_id, known.epoch + _LEAP))
 
 
 def note_debit(connection: apsw.Connection, terminal_id: str, epoch: int, sequence: int) -> None:

@@ -112,7 +112,14 @@ class Tickets:
 
     def adopt(self, connection: apsw.Connection, route: Route, *, at: str) -> None:
         """The terminal of an unconfirmed debit is gone: opens the ticket with what the route has kept."""
-        self.file(connection, self._seal.open(route), Reason.TERMINAL_REPLACED, at=at)
+        order = self._seal.open(route)
+        self.file(connection, order, Reason.TERMINAL_REPLACED, at=at)
+        # Whatever was refused under this id before, for example to somebody else: this is what people decide now.
+        connection.execute(
+            """UPDATE ticket SET reason = ?, fingerprint = ?, sealed = ?, decision = '', proposed_by = '', why = ''
+                WHERE transaction_id = ? AND approved_by = ''""",
+            (Reason.TERMINAL_REPLACED.value, order.fingerprint, self._seal.close(order), order.transaction_id),
+        )
 
     def answer(self, connection: apsw.Connection, order: DebitOrder) -> ReversalAnswer | None:
         """What people have decided about this very debit; None where they have not.
@@ -175,6 +182,15 @@ def close(connection: apsw.Connection, transaction_id: str, outcome: Outcome, re
     connection.execute(sql, (outcome.value, reference, transaction_id))
 
 
+def note_ended(connection: apsw.Connection, transaction_id: str, outcome: Outcome, reference: str) -> None:
+    """An adopted debit has ended without people, by what its old machine had sent: there is nothing left to decide."""
+    connection.execute(
+        """UPDATE ticket SET outcome = ?, reference = ?, sealed = NULL
+            WHERE transaction_id = ? AND reason = 'TERMINAL_REPLACED' AND approved_by = '' AND outcome = ''""",
+        (outcome.value, reference, transaction_id),
+    )
+
+
 def hidden_from(connection: apsw.Connection, terminal_id: str) -> tuple[frozenset[str], frozenset[str]]:
     """What people have done at a terminal's place: its debits that they reversed, and the refunds that did it.
 
@@ -200,6 +216,8 @@ def audit(connection: apsw.Connection, acts: Acts) -> Iterator[Finding]:
     agreed = {act.subject: act for act in acts.of(connection, ActKind.APPROVED)}
     for row in connection.execute("SELECT * FROM ticket WHERE approved_by <> '' OR outcome <> ''"):
         ticket = Ticket(*row)
+        if ticket.reason == Reason.TERMINAL_REPLACED.value and not ticket.approved_by:
+            continue  # it ended without people
         first, second = said.get(ticket.transaction_id), agreed.get(ticket.transaction_id)
         if (
             first is None

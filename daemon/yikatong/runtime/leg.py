@@ -24,6 +24,7 @@ from yikatong.core.orders import (
     ReversalCause,
     Undecided,
 )
+from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 
 
@@ -31,19 +32,42 @@ class LinkDown(Exception):
     """The call failed and nothing was learned: the far end may or may not have acted."""
 
 
-class DebitLink(Protocol):
-    """The far end of a leg. Every method may be called again with the same order, and raises LinkDown."""
-
-    async def account(self, payer: Payer, home_region: Region | None) -> Account:
-        """Also raises YikatongError where the far end says why there is no account."""
+class AskedLink(Protocol):
+    """What a debit asks of the far end. Every method may be called again with the same order, and raises LinkDown."""
 
     async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer: ...
 
     async def enquire(self, order: DebitOrder) -> DebitAnswer: ...
 
+
+class DebitLink(AskedLink, Protocol):
+    """The far end of a leg. Every method may be called again with the same order, and raises LinkDown."""
+
+    async def account(self, payer: Payer, home_region: Region | None) -> Account:
+        """Also raises YikatongError where the far end says why there is no account."""
+
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer: ...
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer: ...
+
+
+class WhileOpen:
+    """A far end to which nothing is sent while it is closed; then every call raises LinkDown."""
+
+    def __init__(self, link: AskedLink, is_open: Callable[[], bool]) -> None:
+        self._link, self._is_open = link, is_open
+
+    async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
+        self._require_open()
+        return await self._link.debit(order, attempt=attempt, ttl_ms=ttl_ms)
+
+    async def enquire(self, order: DebitOrder) -> DebitAnswer:
+        self._require_open()
+        return await self._link.enquire(order)
+
+    def _require_open(self) -> None:
+        if not self._is_open():
+            raise LinkDown("closed")
 
 
 class CreditLink(Protocol):
@@ -81,7 +105,7 @@ def city_backoff(attempt: int) -> float:
 
 
 async def ask(
-    link: DebitLink,
+    link: AskedLink,
     order: DebitOrder,
     patience: Patience,
     *,
@@ -142,6 +166,10 @@ async def insist(
                 return answer
         except (LinkDown, TimeoutError):
             pass  # nothing was learned; the pause below is the answer to that
+        except YikatongError as error:
+            if error.reason is not Reason.STORE_UNAVAILABLE:
+                raise
+            # It has too much to do; where it has failed for good its owner leaves.
         unanswered(attempts)
         await _pause(backoff(attempts), nudge)
 

@@ -23,6 +23,7 @@ from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.session import Granted
 from yikatong.core.terminal_table import (
     FINAL,
+    UNRESOLVED,
     Answered,
     CallerLeft,
     CommitFailed,
@@ -143,13 +144,23 @@ class Runner:
         None where it is not this table's to take back: approved for good, or ended in another way. Raises
         TRANSACTION_NOT_FOUND, and JOURNAL_UNAVAILABLE: whether it will be reversed is then open.
         """
+        if (refused := self.refused(transaction_id)) is not None:
+            return refused
         live = await self._find(transaction_id)
         await self._happen(live, HisCancelled())
         if live.row.state is State.ABORTED:
             return live.row
         if live.refused is not None:
             raise live.refused
-        return await self._wait(live, patience_s) if live.row.cause == ReversalCause.CANCELLED.name else None
+        if live.row.state in UNRESOLVED and self._session.fenced:
+            raise YikatongError(
+                Reason.TERMINAL_SUPERSEDED,
+                "another machine is this terminal; nothing is undone from here",
+                outcome=Moved.PENDING.value,
+                transaction_id=transaction_id,
+            )
+        cancelled = live.row.cause == ReversalCause.CANCELLED.name and live.row.state is not State.APPROVED
+        return await self._wait(live, patience_s) if cancelled else None
 
     async def ask_again(self, transaction_id: TransactionId) -> None:
         """Reconciliation says that it is posted and was told as not paid: the table undoes a late approval.
@@ -340,6 +351,11 @@ class Runner:
         async with live.lock:
             before = live.row
             decided = step(before.state, event)
+            if decided.cause is not None and before.state is not State.REVERSING and self._session.fenced:
+                # P3 promises REVERSED, and from here no reversal may leave any more: people decide what is open.
+                _log.error("not reversed: another machine is this terminal", transaction_id=before.transaction_id)
+                self._wake(live)
+                return
             if decided.record or decided.next is not before.state:
                 row = self._after(before, decided, event)
                 if decided.record:

@@ -41,7 +41,7 @@ class SignInRequest(google.protobuf.message.Message):
     software_version: builtins.str
     renewal: builtins.bool
     """The process that was granted `epoch` asks again: for what has changed, and for a gateway that has lost its record.
-    It keeps its epoch; of the journal nothing is compared, for debits may be on their way.
+    It keeps its epoch. Debits may be on their way meanwhile, so its sequence may be a little behind what has come.
     """
     def __init__(
         self,
