@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pcscd import private_slots
+from tests.support.pcscd import clear, private_slots
 from yikatong.core.card import ReaderState
 from yikatong.core.ports import CardLink
 from yikatong.core.reasons import Reason, YikatongError
@@ -70,11 +70,7 @@ def pcscd(running: tuple[PrivatePcscd, VirtualSlot]) -> PrivatePcscd:
 @pytest.fixture
 def slot(running: tuple[PrivatePcscd, VirtualSlot]) -> Iterator[VirtualSlot]:
     yield running[1]
-    running[1].remove()
-    presence = Presence(running[0].reader_name)
-    while presence.wait(1000).card_present:
-        pass
-    presence.close()
+    clear(*running)
 
 
 @pytest.fixture

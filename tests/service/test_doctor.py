@@ -19,6 +19,7 @@ import grpc.aio
 import pytest
 
 from tests.gateway_world import TERMINAL, World, world
+from tests.support.pcscd import private_pcscd
 from tests.support.terminal_world import ClockOff, command, configuration, daemon, written
 from yikatong.api.diagnostics.v1 import diagnostics_pb2 as api
 from yikatong.core.card import ReaderState
@@ -101,14 +102,19 @@ async def test_the_gateway_does_not_know_the_terminal(province: World) -> None:
 
 
 async def test_reader_and_keypad_missing(province: World) -> None:
-    reader = PcscReader("a reader that nobody has")
     keypad = PinKeypad(str(province.folder / "no-such-device"))
-    async with province.gateway(**TESTED) as port, daemon(province, port, reader=reader, pin_keypad=keypad) as terminal:
-        status, ill = await doctor(terminal.file)
-        assert status == 2
-        assert reasons(ill).items() >= {"reader": "NO_READER", "pin-keypad": "NO_PIN_KEYPAD"}.items()
-        assert "a reader that nobody has" in ill["reader"]["finding"]
-        assert "no-such-device" in str(ill["pin-keypad"])
+    with private_pcscd():
+        reader = PcscReader("a reader that nobody has")
+        async with (
+            province.gateway(**TESTED) as port,
+            daemon(province, port, reader=reader, pin_keypad=keypad) as terminal,
+        ):
+            status, ill = await doctor(terminal.file)
+    assert status == 2
+    assert reasons(ill).items() >= {"reader": "NO_READER", "pin-keypad": "NO_PIN_KEYPAD"}.items()
+    assert "a reader that nobody has" in ill["reader"]["finding"]
+    assert "Virtual PCD 00 00; Virtual PCD 00 01" in ill["reader"]["finding"]
+    assert "no-such-device" in str(ill["pin-keypad"])
 
 
 @pytest.mark.parametrize(

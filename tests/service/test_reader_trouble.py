@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 
 from tests.gateway_world import World, world
-from tests.support.pcscd import private_pcscd
+from tests.support.pcscd import clear, private_pcscd
 from tests.support.terminal_world import command, daemon
 from yikatong.api.diagnostics.v1 import diagnostics_pb2 as diagnostics
 from yikatong.api.money.v1 import money_pb2 as money
@@ -95,7 +95,7 @@ async def test_a_driver_that_hangs_is_told_of_and_the_daemon_answers(
             card.released.set()
     finally:
         card.released.set()
-        slot.remove()
+        clear(running, slot)
 
 
 async def test_the_doctor_says_who_holds_the_reader(province: World, pcscd: tuple[PrivatePcscd, VirtualSlot]) -> None:
@@ -117,4 +117,4 @@ async def test_the_doctor_says_who_holds_the_reader(province: World, pcscd: tupl
         assert probe["reason"] == "DEVICE_BUSY"
         assert f"({other.pid})" in probe["finding"]
         assert str(other.pid) in probe["next_step"]
-    slot.remove()
+    clear(running, slot)

@@ -15,6 +15,7 @@ import grpc.aio
 import pytest
 
 from tests.gateway_world import HERE, TERMINAL, World, world
+from tests.support.pcscd import private_pcscd
 from tests.support.rows import request
 from tests.support.terminal_world import ClockOff, Daemon, daemon
 from yikatong.api.diagnostics.v1 import diagnostics_pb2 as api
@@ -234,9 +235,10 @@ async def test_clock_off(province: World, seconds: int) -> None:
 
 
 async def test_reader_missing(province: World) -> None:
-    reader = PcscReader("a reader that nobody has")
-    async with province.gateway(**TESTED) as port, daemon(province, port, reader=reader) as terminal:
-        assert failures(await run(terminal)) == {"reader": Reason.NO_READER.value}
+    with private_pcscd():
+        reader = PcscReader("a reader that nobody has")
+        async with province.gateway(**TESTED) as port, daemon(province, port, reader=reader) as terminal:
+            assert failures(await run(terminal)) == {"reader": Reason.NO_READER.value}
 
 
 async def test_pin_keypad_missing(province: World) -> None:

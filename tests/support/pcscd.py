@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from yikatong.drivers.pcsc import PcscReader
+from yikatong.drivers.pcsc.presence import Presence
 from yikatong.simulators.pcscd import PrivatePcscd, why_not_private
 from yikatong.simulators.reader import SimulatedReader
 from yikatong.simulators.vpcd import VirtualSlot
@@ -51,3 +52,12 @@ async def empty(reader: PcscReader | SimulatedReader) -> None:
         async for state in states:
             if state.present and not state.card_present:
                 return
+
+
+def clear(pcscd: PrivatePcscd, slot: VirtualSlot) -> None:
+    """Takes the card out of the first slot, and waits until pcscd has seen it."""
+    slot.remove()
+    presence = Presence(pcscd.reader_name)
+    while presence.wait(1000).card_present:
+        pass
+    presence.close()

@@ -98,12 +98,12 @@ def pcsc_users(daemon_socket: str) -> SocketCause:
     others = [client for client in seen.found if client.pid != ours]
     names = ", ".join(f"{client.command} ({client.pid})" for client in others)
     if others:
-        number = others[0].pid
+        numbers = ",".join(str(client.pid) for client in others)
         return SocketCause(
             f"正在使用智能卡服务的其他程序：{names}。",
             f"Other programs that use PC/SC: {names}.",
-            f"请退出该程序后重试；查看：ps -p {number}。",
-            f"End that program and try again; look at it: ps -p {number}.",
+            f"请退出占用读卡器的程序后重试；查看：ps -p {numbers}。",
+            f"End the program that holds the reader and try again; look: ps -p {numbers}.",
         )
     if not seen.complete:
         return SocketCause(
