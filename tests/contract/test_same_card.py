@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.cards import pin
 from tests.support.far_end import FarEnd
-from tests.support.pcscd import empty, private_slots
+from tests.support.pcscd import clear, empty, private_slots
 from tests.support.rows import request
 from yikatong.core.bill import Bill
 from yikatong.core.ports import CardReader
@@ -145,7 +145,9 @@ class Till:
     def __init__(self, reader: CardReader, folder: Path, holder: Cardholder) -> None:
         self.far_end, self.journal = FarEnd(), Journal(folder / "journal.db")
         self.desk = Desk(reader, SocialSecurityCard(), SystemClock(), pin_entry=holder, pin_timeout_ms=1000)
-        session = SimpleNamespace(terminal_id="P99000200001-01", fenced=False, require=lambda: GRANTED, fence=lambda: None)
+        session = SimpleNamespace(
+            terminal_id="P99000200001-01", fenced=False, require=lambda: GRANTED, fence=lambda: None
+        )
         self.runner = Runner(
             self.journal,
             self.far_end,
@@ -211,3 +213,29 @@ async def test_a_debit_whose_card_is_swapped_at_the_keypad_asks_for_nothing(benc
     holder.first = lambda: None
     assert await till.debit() is State.APPROVED, "the card that lies there now, from its beginning"
     await till.close()
+
+
+async def test_a_restart_of_pcscd_at_the_keypad_asks_for_nothing(
+    pcscd: tuple[PrivatePcscd, list[VirtualSlot]], tmp_path: Path
+) -> None:
+    """Whether the card was swapped while nobody looked cannot be known."""
+    running, [slot, *_] = pcscd
+    reader = PcscReader(running.reader_name)
+
+    def restart() -> None:
+        running.stop()
+        running.start()
+
+    slot.insert(_works())
+    holder = Cardholder(restart)
+    till = Till(reader, tmp_path, holder)
+    with pytest.raises(YikatongError) as caught:
+        await till.debit()
+    assert caught.value.reason in {Reason.PCSCD_NOT_RUNNING, Reason.READER_FAILED, Reason.CARD_REMOVED}
+    assert till.far_end.calls == []
+    assert (await till.journal.head()).number == 0
+    holder.first = lambda: None
+    assert await till.debit() is State.APPROVED
+    await till.close()
+    clear(running, slot)
+    await reader.close()
