@@ -9,10 +9,8 @@ demo:
 	@deploy/setup.sh demo
 	$(BIN)/yikatong demo
 
-# The unit tests come first and by themselves: they alone have to cover all of yikatong.core (pyproject.toml).
 test: setup check
-	$(BIN)/pytest tests/unit --cov
-	$(BIN)/pytest --ignore=tests/unit
+	@tests/run.sh
 
 setup:
 	@deploy/setup.sh

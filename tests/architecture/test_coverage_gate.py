@@ -16,7 +16,13 @@ def test_the_test_command_demands_every_branch_of_core() -> None:
     assert coverage["report"]["exclude_also"] == ["case never:"], "nothing else is left out"
     recipe = re.search(r"(?m)^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert recipe is not None
-    assert recipe[1].split("\n")[:-1] == ["\t$(BIN)/pytest tests/unit --cov", "\t$(BIN)/pytest --ignore=tests/unit"]
+    assert recipe[1] == "\t@tests/run.sh\n"
+    runs = re.findall(r'"\$bin/pytest" ([^>|]+)', (ROOT / "tests/run.sh").read_text(encoding="utf-8"))
+    assert [run.strip() for run in runs] == [
+        "tests/simulation",
+        "tests/unit --cov",
+        "--ignore=tests/unit --ignore=tests/simulation",
+    ]
 
 
 def test_nothing_in_core_is_left_out_by_hand() -> None:

@@ -54,12 +54,12 @@ def campaign() -> Any:
     return json.loads(played.stdout)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_money_moves_exactly_once_or_not_at_all(campaign: Any) -> None:
     assert {repeat(seed): broken for seed, broken in campaign["broken"].items()} == {}
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_every_fault_point_was_reached(campaign: Any) -> None:
     """By chance, here; the rarest may be missed, for `test_walk` goes through all of them, one by one."""
     if campaign["seeds"] < 20_000:
@@ -69,7 +69,7 @@ def test_every_fault_point_was_reached(campaign: Any) -> None:
     assert len(missed) <= 3, missed
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_a_seed_repeats_exactly(campaign: Any) -> None:
     """A hundred of them: here, and as they went in other processes, where every hash is salted otherwise."""
     digests = {seed: digest for seed, digest in campaign["digests"].items() if int(seed) < 100}
