@@ -34,16 +34,29 @@ class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Reader(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """`kind` pcsc: a reader of the PC/SC daemon, by `name` (all of it, or a part that only one reader's name has).
 
+    `kind` library: a vendor's shared library of the SSSE32 family (`library`, its path), what it calls the device, and
+    which slot: 1 to 5 user cards, 65 and 66 contactless A and B.
+
     `kind` simulated: a card of the deck (`card`) in process; refused unless `development` is on.
     """
 
-    kind: Literal["pcsc", "simulated"] = "pcsc"
+    kind: Literal["pcsc", "library", "simulated"] = "pcsc"
     name: str = ""
+    library: str = ""
+    device: Text = "AUTO"
+    slot: Annotated[int, msgspec.Meta(ge=1, le=0xFF)] = 1
     card: str = ""
 
 
+READER_KEYS: Final = "reader"
+"""The value of `pin_keypad.device` that means the reader's own keys."""
+
+
 class PinKeypad(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The keypad at which a cardholder enters the PIN. `device`: a stable path such as /dev/yikatong/pinpad0."""
+    """The keypad at which a cardholder enters the PIN.
+
+    `device`: a stable path such as /dev/yikatong/pinpad0, or `reader` for the keys of a reader of kind library.
+    """
 
     device: Text
     timeout_ms: Positive = 60_000
@@ -83,6 +96,11 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if self.reader.kind == "simulated" and not self.development:
             zh, en = "simulated 只能用于开发模式（development = true）", "simulated needs development = true"
             found.append(Finding(("reader", "kind"), zh, en))
+        if self.reader.kind == "library" and not self.reader.library:
+            found.append(Finding(("reader", "library"), "缺少厂商动态库的路径", "missing; kind is library"))
+        if self.pin_keypad and self.pin_keypad.device == READER_KEYS and self.reader.kind != "library":
+            zh, en = "reader 只能用于 kind 为 library 的读卡器", "reader needs a reader of kind library"
+            found.append(Finding(("pin_keypad", "device"), zh, en))
         for name in ("his", "technician"):
             if len(getattr(self.sockets, name).encode()) > SOCKET_PATH_MAX:
                 zh, en = f"路径超过 {SOCKET_PATH_MAX} 字节", f"its path is longer than {SOCKET_PATH_MAX} bytes"

@@ -8,7 +8,7 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 import structlog
@@ -26,7 +26,7 @@ from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
 from yikatong.terminal import alarms, diagnostics_rpc, rpc
 from yikatong.terminal.admission import Admission
-from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.config import READER_KEYS, DaemonConfig
 from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
@@ -47,6 +47,9 @@ from yikatong.terminal.selftest_path import Bench
 from yikatong.terminal.session import Session
 from yikatong.terminal.terminal import Terminal
 from yikatong.terminal.usual import SEEDED
+
+if TYPE_CHECKING:
+    from yikatong.drivers.vendor.unit import VendorUnit
 
 _log = structlog.get_logger(__name__)
 
@@ -122,10 +125,13 @@ async def _assemble(
             config.gateway.address, config.gateway.identity, server_name=config.gateway.server_name
         )
         stack.push_async_callback(gateway.close)
+        unit = _unit(config)
+        if unit is not None:
+            stack.push_async_callback(unit.close)
         if reader is None:
-            reader = _reader(config)
+            reader = _reader(config, unit)
             stack.push_async_callback(reader.close)
-        keypad = _pin_entry(config)
+        keypad = _pin_entry(config, unit)
         if keypad is not None:
             stack.push_async_callback(keypad.close)
         session = Session(config.terminal_id, version("yikatong"), gateway, journal, clock)
@@ -215,7 +221,19 @@ def _unbind(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def _reader(config: DaemonConfig) -> CardReader:
+def _unit(config: DaemonConfig) -> VendorUnit | None:
+    """The device behind a vendor's library: its slots and its keys share one process."""
+    if config.reader.kind != "library":
+        return None
+    from yikatong.drivers.vendor.process import UnitSettings
+    from yikatong.drivers.vendor.unit import VendorUnit
+
+    return VendorUnit(UnitSettings(Path(config.reader.library), config.reader.device))
+
+
+def _reader(config: DaemonConfig, unit: VendorUnit | None) -> CardReader:
+    if unit is not None:
+        return unit.reader(config.reader.slot)
     if config.reader.kind == "pcsc":
         from yikatong.drivers.pcsc import PcscReader
 
@@ -244,9 +262,13 @@ def _bench(gateway: GatewayChannel) -> Bench:
     return Bench(reader, SocialSecurityCard(), card.IDENTITY, self_test_link(gateway), card.Cardholder())
 
 
-def _pin_entry(config: DaemonConfig) -> PinEntry | None:
+def _pin_entry(config: DaemonConfig, unit: VendorUnit | None) -> PinEntry | None:
     if config.pin_keypad is None:
         return None
+    if unit is not None and config.pin_keypad.device == READER_KEYS:
+        from yikatong.drivers.vendor.keypad import VendorKeypad
+
+        return VendorKeypad(unit)
     from yikatong.drivers.serial.pin_keypad import SerialPinKeypad
 
     return SerialPinKeypad(Path(config.pin_keypad.device))
