@@ -86,6 +86,17 @@ def test_cancelling_a_debit_that_waits_for_its_confirmation_reverses_it(province
     assert json.loads(paid.stdout)["transaction"]["state"] == "TRANSACTION_STATE_APPROVED", "the order is free again"
 
 
+def test_what_this_terminal_does_not_know_is_not_said_to_have_moved_nothing(province: Province) -> None:
+    for key in ({"requestId": "never-sent"}, {"orderNo": "never-sent"}):
+        unknown = _buf_curl(province, f"{SERVICE}/GetTransaction", key)
+        details = {detail["type"]: detail["value"] for detail in json.loads(unknown.stderr)["details"]}
+        info = error_details_pb2.ErrorInfo.FromString(base64.b64decode(details["google.rpc.ErrorInfo"] + "=="))
+        assert (info.reason, dict(info.metadata)) == (
+            "TRANSACTION_NOT_FOUND",
+            {"outcome": "PENDING", "retry": "SAME_REQUEST"},
+        )
+
+
 def test_a_mistake_is_answered_with_field_outcome_and_what_to_do(province: Province) -> None:
     for body, field in ((_debit("2", amountFen="0"), "amount_fen"), (_debit("2", orderNo=""), "order_no")):
         refused = _buf_curl(province, f"{SERVICE}/Debit", body)

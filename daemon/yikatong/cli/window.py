@@ -231,9 +231,8 @@ def receipt(config: Path | None, key: str) -> None:
 
 
 async def _transaction_id(stub: TerminalServiceAsyncStub, key: str) -> str:
-    """Whose id, request id or order number `key` is. Raises AioRpcError where it is nobody's."""
-    orders = api.GetTransactionRequest(order_no=key)
-    names = [api.GetTransactionRequest(request_id=key), orders]
+    """Whose id, request id or order number `key` is. Raises AioRpcError, and TRANSACTION_NOT_FOUND: it is nobody's."""
+    names = [api.GetTransactionRequest(request_id=key), api.GetTransactionRequest(order_no=key)]
     if re.fullmatch(_TRANSACTION_ID, key):
         names.insert(0, api.GetTransactionRequest(transaction_id=key))
     for request in names:
@@ -242,9 +241,9 @@ async def _transaction_id(stub: TerminalServiceAsyncStub, key: str) -> str:
                 await stub.GetTransaction(request, metadata=client.metadata(), timeout=_WAIT_S)
             ).transaction.transaction_id
         except grpc.aio.AioRpcError as error:
-            if request is orders or client.failure_of(error).reason is not Reason.TRANSACTION_NOT_FOUND:
+            if client.failure_of(error).reason is not Reason.TRANSACTION_NOT_FOUND:
                 raise
-    raise AssertionError("the last of them raises")
+    raise YikatongError(Reason.TRANSACTION_NOT_FOUND, "this terminal knows none with this key")
 
 
 def _word(row: api.Transaction) -> str:

@@ -14,7 +14,7 @@ from yikatong.api.terminal.v1 import terminal_pb2_grpc
 from yikatong.core.bill import Bill, Fund, Item, Share
 from yikatong.core.credit_receipt import credit_receipt
 from yikatong.core.credit_transaction import Credit
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.reasons import Moved, Reason, Retry, YikatongError
 from yikatong.core.receipt import Issuer, as_text, receipt
 from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
@@ -156,7 +156,16 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
                 row = await journal.by_order(*order)
                 if row is None or word(row) is Word.NOT_PAID:
                     row = runner.at_work(lambda row: (row.order_no, row.order_part) == order) or row
-        found, english = _found(row), wants_english(context)
+        if row is None:
+            # Another window may know it, or the machine that was here before: not to know it is not to know that it
+            # did not move. The same request once more is safe, and finds out.
+            raise YikatongError(
+                Reason.TRANSACTION_NOT_FOUND,
+                "this terminal knows none with this key",
+                outcome=Moved.PENDING.value,
+                retry=Retry.SAME_REQUEST.value,
+            )
+        found, english = row, wants_english(context)
         self._terminal.recovered.heard(found)
         made = await journal.credits.of(found.transaction_id)
         return api.GetTransactionResponse(
