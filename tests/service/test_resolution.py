@@ -401,3 +401,17 @@ async def test_what_a_terminal_says_of_itself_is_listed_until_it_is_decided(prov
         for name in (ANN, BEN):
             await decide(province, port, disputed_one, "confirm", name)
         assert [row["transaction_id"] for row in await unresolved(province, port)] == [debit.transaction_id]
+
+
+async def test_a_debit_whose_terminal_stays_away_is_listed_after_a_day(province: World) -> None:
+    debit, confirmed = order(NEAR_PERSON), order(NEAR_PERSON)
+    for days, listed in ((0, []), (1, []), (2, [debit.transaction_id])):
+        async with province.gateway(clock=ClockOff(timedelta(days=days))) as port:
+            if not days:
+                link = await province.signed_in(port)
+                for one in (debit, confirmed):
+                    assert isinstance(await link.debit(one, attempt=1, ttl_ms=TTL), Posted)
+                assert await link.confirm(confirmed) == Confirmed()
+            rows = await unresolved(province, port)
+            assert [row["transaction_id"] for row in rows] == listed
+            assert all(row["kind"] == "UNRESOLVED_KIND_UNCONFIRMED" for row in rows)

@@ -103,6 +103,7 @@ _KINDS: Final = {
     "UNRESOLVED_KIND_REVERSAL_WAITS": ("冲正未送达", "reversal not acknowledged"),
     "UNRESOLVED_KIND_SUSPENSE": ("退费挂账", "credit in suspense"),
     "UNRESOLVED_KIND_ADOPTED": ("原终端已更换", "its terminal was replaced"),
+    "UNRESOLVED_KIND_UNCONFIRMED": ("终端一直未确认", "not confirmed by its terminal"),
 }
 _NEXT: Final = {
     "UNRESOLVED_KIND_REVERSAL_DENIED": (
@@ -118,6 +119,11 @@ _NEXT: Final = {
         "无需决定，网关会一直送到为止；请联系参保地恢复系统（yikatong ops cities 查看链路）。",
         "Nothing to decide: the gateway goes on until it is acknowledged. Call the home city (yikatong ops cities"
         " shows its link).",
+    ),
+    "UNRESOLVED_KIND_UNCONFIRMED": (
+        "无需决定：请该终端联网，它会自行确认或冲正；机器或磁盘已失的，用 ops replace，再由两人决定。",
+        "Nothing to decide: bring the terminal back to the line, it confirms or reverses by itself. Where its machine"
+        " or disk is gone: ops replace; then two persons decide.",
     ),
     "UNRESOLVED_KIND_ADOPTED": (
         "按订单号在收费系统中核实：已入账的 resolve --decision confirm，未入账的 --decision reverse；须两人。",

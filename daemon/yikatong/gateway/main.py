@@ -132,24 +132,26 @@ async def serve(
 
         watchdog = asyncio.create_task(Watchdog(notifier, probe, limit_s=watchdog_limit_s()).run())
         stack.callback(watchdog.cancel)
+        background_failed = asyncio.Event()
         for name, work in (
             ("reconciliation", cities.run()),
             ("resolution", resolutions.run()),
             ("unsettled", unsettled.run()),
         ):
             background = asyncio.create_task(work, name=name)
-            background.add_done_callback(_background_ended)
+            background.add_done_callback(lambda ended: _background_ended(ended, background_failed))
             stack.push_async_callback(_end, background)
         if config.port_file:
             _write(Path(config.port_file), f"{port}\n")
         _log.info("gateway listens", port=port, cities=len(registry.cities), remote_cities=len(clients))
         notifier.ready("serving")
         ready(port)
-        failed = await _until(stop, money.router.store_failed, self_test.router.store_failed)
+        failed = await _until(stop, money.router.store_failed, self_test.router.store_failed, background_failed)
         notifier.stopping()
         await checks.enter_graceful_shutdown()
         if failed:
-            _log.error("leaving the service", reason=Reason.STORE_UNAVAILABLE.value)
+            reason = Reason.INTERNAL if background_failed.is_set() else Reason.STORE_UNAVAILABLE
+            _log.error("leaving the service", reason=reason.value)
         return EXIT_AGAIN if failed else EXIT_OK
 
 
@@ -280,9 +282,11 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-def _background_ended(task: asyncio.Task[None]) -> None:
+def _background_ended(task: asyncio.Task[None], failed: asyncio.Event) -> None:
+    """What people have decided and what the books say must not wait for a restart that nobody knows is needed."""
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("a background task failed", task=task.get_name(), exc_info=error)
+        failed.set()
 
 
 def _write(path: Path, content: str) -> None:

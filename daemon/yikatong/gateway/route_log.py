@@ -39,6 +39,7 @@ CREATE TABLE route (
 CREATE INDEX route_of_terminal ON route (terminal_id, accounting_date);
 CREATE INDEX route_of_city ON route (home_region, accounting_date);
 CREATE INDEX route_unfinished ON route (state) WHERE state IN ('FWD', 'REV');
+CREATE INDEX route_posted ON route (accounting_date) WHERE state = 'POSTED';
 CREATE TABLE guard (
     kind TEXT NOT NULL CHECK (kind IN ('REQUEST', 'ORDER', 'SEQUENCE')),
     owner TEXT NOT NULL,
@@ -169,6 +170,12 @@ def unconfirmed_of(connection: apsw.Connection, terminal_id: str) -> list[Route]
     sql = """SELECT * FROM route WHERE terminal_id = ? AND state IN ('FWD', 'POSTED')
                 AND transaction_id NOT IN (SELECT transaction_id FROM confirmation_wait)"""
     return [Route(row[0], State(row[1]), *row[2:]) for row in connection.execute(sql, (terminal_id,))]
+
+
+def posted_before(connection: apsw.Connection, accounting_date: str, *, limit: int) -> list[Route]:
+    """Debits of earlier accounting dates that nobody has confirmed or reversed, oldest first."""
+    sql = "SELECT * FROM route WHERE state = 'POSTED' AND accounting_date < ? ORDER BY accounting_date LIMIT ?"
+    return [Route(row[0], State(row[1]), *row[2:]) for row in connection.execute(sql, (accounting_date, limit))]
 
 
 def home_regions(connection: apsw.Connection) -> list[str]:

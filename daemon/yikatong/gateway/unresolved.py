@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -17,7 +17,7 @@ from typing import Final
 import apsw
 import structlog
 
-from yikatong.core.reasons import Reason
+from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 from yikatong.gateway import credit_log, reconciliation_book, route_log, tickets
 from yikatong.gateway.books import Books
@@ -46,6 +46,7 @@ class Kind(Enum):
     REVERSAL_WAITS = "REVERSAL_WAITS"
     SUSPENSE = "SUSPENSE"
     ADOPTED = "ADOPTED"
+    UNCONFIRMED = "UNCONFIRMED"
 
 
 class Urgency(Enum):
@@ -113,18 +114,15 @@ class Unsettled:
         """Says in the log what is new on the list, or more urgent than before; for ever. The cities are not asked."""
         known: dict[str, Urgency] = {}
         while True:
-            rows = await self._router.commit(self._own)
-            for row in rows:
-                if known.get(row.transaction_id) is not row.urgency:
-                    (_log.error if row.urgency is Urgency.ALARM else _log.warning)(
-                        "needs people",
-                        transaction_id=row.transaction_id,
-                        kind=row.kind.value,
-                        urgency=row.urgency.value,
-                        since=row.since,
-                        home_region=row.home_region,
-                    )
-            known = {row.transaction_id: row.urgency for row in rows}
+            try:
+                rows = await self._router.commit(self._own)
+            except YikatongError as error:  # too much to do; a store that has failed ends the gateway
+                _log.error("not looked for", reason=error.reason.value)
+            else:
+                for row in rows:
+                    if known.get(row.transaction_id) is not row.urgency:
+                        _say(row)
+                known = {row.transaction_id: row.urgency for row in rows}
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def _own(self, connection: apsw.Connection) -> list[Unresolved]:
@@ -136,6 +134,7 @@ class Unsettled:
             if route is not None and (row := self._waits(waiting, route)) is not None:
                 rows.append(row)
         known = {ticket.transaction_id for ticket in standing}
+        rows += [row for row in self._unconfirmed(connection) if row.transaction_id not in known]
         return rows + [row for row in self._manual(connection) if row.transaction_id not in known]
 
     def _denied(self, connection: apsw.Connection, ticket: Ticket) -> Unresolved:
@@ -172,6 +171,14 @@ class Unsettled:
         closed = self._closed(route)
         late = Urgency.ALARM if age >= ALARM_AFTER else Urgency.WARNING
         return _of(route, Kind.REVERSAL_WAITS, Urgency.NOTICE if closed else late, waiting.since, city_closed=closed)
+
+    def _unconfirmed(self, connection: apsw.Connection) -> list[Unresolved]:
+        """Posted, and no terminal has come back for a day, the most it has, to confirm or to reverse."""
+        before = (date.fromisoformat(self._router.today) - timedelta(days=1)).isoformat()
+        return [
+            _of(route, Kind.UNCONFIRMED, Urgency.WARNING, _day(route.accounting_date), city_closed=self._closed(route))
+            for route in route_log.posted_before(connection, before, limit=_DIFFERENCES_MAX)
+        ]
 
     def _manual(self, connection: apsw.Connection) -> list[Unresolved]:
         """What terminals have said of their rows when the days were compared."""
@@ -213,18 +220,28 @@ class Unsettled:
         return bool(home) and self._registry.closed(Region(home), self._router.today) is not None
 
 
+def _say(row: Unresolved) -> None:
+    (_log.error if row.urgency is Urgency.ALARM else _log.warning)(
+        "needs people",
+        transaction_id=row.transaction_id,
+        kind=row.kind.value,
+        urgency=row.urgency.value,
+        since=row.since,
+        home_region=row.home_region,
+    )
+
+
 def _suspense(connection: apsw.Connection, *, region: Region, entries: Sequence[Entry]) -> list[Unresolved]:
     """Credits whose account is closed. They are in the city's ledger, whatever the gateway knows of them."""
     return [_in_suspense(credit_log.find(connection, entry.transaction_id), region, entry) for entry in entries]
 
 
 def _in_suspense(credit: CreditRoute | None, region: Region, entry: Entry) -> Unresolved:
-    day = datetime.combine(datetime.fromisoformat(entry.accounting_date), time(), CHINA)
     return Unresolved(
         kind=Kind.SUSPENSE,
         urgency=Urgency.WARNING,
         transaction_id=entry.transaction_id,
-        since=day.isoformat(),
+        since=_day(entry.accounting_date),
         terminal_id=credit.terminal_id if credit else "",
         institution=credit.institution if credit else "",
         treatment_region=credit.treatment_region if credit else "",
@@ -251,6 +268,11 @@ def _of(route: Route, kind: Kind, urgency: Urgency, since: str, *, city_closed: 
         gateway=_side(route),
         city_closed=city_closed,
     )
+
+
+def _day(accounting_date: str) -> str:
+    """The beginning of an accounting date, ISO 8601."""
+    return datetime.combine(datetime.fromisoformat(accounting_date), time(), CHINA).isoformat()
 
 
 def _side(route: Route | None) -> Side:

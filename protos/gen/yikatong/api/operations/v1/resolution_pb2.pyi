@@ -39,6 +39,8 @@ class _UnresolvedKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
     """The terminal was replaced before it confirmed or reversed: nobody else knows what the HIS was told. To be decided
     by `Resolve`.
     """
+    UNRESOLVED_KIND_UNCONFIRMED: _UnresolvedKind.ValueType  # 6
+    """Posted more than a day ago, and its terminal has not come back to confirm or to reverse."""
 
 class UnresolvedKind(_UnresolvedKind, metaclass=_UnresolvedKindEnumTypeWrapper): ...
 
@@ -55,6 +57,8 @@ UNRESOLVED_KIND_ADOPTED: UnresolvedKind.ValueType  # 5
 """The terminal was replaced before it confirmed or reversed: nobody else knows what the HIS was told. To be decided
 by `Resolve`.
 """
+UNRESOLVED_KIND_UNCONFIRMED: UnresolvedKind.ValueType  # 6
+"""Posted more than a day ago, and its terminal has not come back to confirm or to reverse."""
 Global___UnresolvedKind: typing_extensions.TypeAlias = UnresolvedKind
 
 class _Urgency:
