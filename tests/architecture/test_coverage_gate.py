@@ -17,9 +17,10 @@ def test_the_test_command_demands_every_branch_of_core() -> None:
     recipe = re.search(r"(?m)^test:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert recipe is not None
     assert recipe[1] == "\t@tests/run.sh\n"
-    runs = re.findall(r'"\$bin/pytest" ([^>|]+)', (ROOT / "tests/run.sh").read_text(encoding="utf-8"))
-    assert [run.strip() for run in runs] == [
-        "tests/simulation",
+    script = (ROOT / "tests/run.sh").read_text(encoding="utf-8")
+    assert re.findall(r'(?m)^(?:play \w+|"\$bin/pytest") ([^|\n]+?)(?: \|\|.*)?$', script) == [
+        "tests/simulation/test_faults.py",
+        "tests/simulation --ignore=tests/simulation/test_faults.py",
         "tests/unit --cov",
         "--ignore=tests/unit --ignore=tests/simulation",
     ]
