@@ -7,19 +7,16 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
 
+from tests.support.his import his_of
 from yikatong.api.citycore.v1 import citycore_pb2
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.operations.v1 import operations_pb2
 from yikatong.api.terminal.v1 import terminal_pb2 as api
-from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.cli.province import HOME, Province
 
 DEBIT_FEN, REFUND_FEN = 3650, 1250
@@ -28,18 +25,6 @@ APPROVED, PENDING, DECLINED = (
     api.TRANSACTION_STATE_PENDING,
     api.TRANSACTION_STATE_DECLINED,
 )
-
-
-@pytest.fixture
-def province(tmp_path: Path) -> Iterator[Province]:
-    with Province(tmp_path, card="works", in_process=True, pin_keypad=False) as made:
-        yield made
-
-
-@asynccontextmanager
-async def _his(province: Province) -> AsyncIterator[Any]:
-    async with grpc.aio.insecure_channel(f"unix:{province.his_socket}") as channel:
-        yield TerminalServiceStub(channel)
 
 
 async def _ready(his: Any) -> None:
@@ -115,7 +100,7 @@ async def _call(his: Any, request: api.RefundTransactionRequest) -> api.Transact
 
 @pytest.mark.parametrize("dies", ["daemon", "gateway", "city"])
 async def test_whoever_dies_while_the_city_has_credited_it_is_credited_once(province: Province, dies: str) -> None:
-    async with _his(province) as his:
+    async with his_of(province) as his:
         debit = await _paid(his)
         request = _refund(debit)
         province.lose_answers()
@@ -130,7 +115,7 @@ async def test_whoever_dies_while_the_city_has_credited_it_is_credited_once(prov
         else:
             assert isinstance(told, api.Transaction)
             assert told.state in {APPROVED, PENDING}
-    async with _his(province) as his:
+    async with his_of(province) as his:
         await _ready(his)
         row = await _final(his, request)
         assert (row.state, row.amount_fen, row.refundable_fen) == (APPROVED, REFUND_FEN, DEBIT_FEN - REFUND_FEN)
@@ -145,7 +130,7 @@ async def test_whoever_dies_while_the_city_has_credited_it_is_credited_once(prov
 
 async def test_a_credit_that_was_begun_while_everybody_is_dead_is_decided_once(province: Province) -> None:
     """Daemon dies after its record, then the gateway: whatever was on its way comes to one end."""
-    async with _his(province) as his:
+    async with his_of(province) as his:
         request = _refund(await _paid(his))
         province.lose_answers()
         caller = asyncio.create_task(_call(his, request))
@@ -157,7 +142,7 @@ async def test_a_credit_that_was_begun_while_everybody_is_dead_is_decided_once(p
         province.heal()
         for name in ("city", "gateway", "daemon"):
             province.start(name)
-    async with _his(province) as his:
+    async with his_of(province) as his:
         await _ready(his)
         row = await _final(his, request)
         assert row.state == APPROVED
@@ -183,7 +168,7 @@ async def _command(province: Province, *arguments: str) -> tuple[int, str]:
 
 
 async def test_a_person_cancels_and_refunds_at_the_window(province: Province) -> None:
-    async with _his(province) as his:
+    async with his_of(province) as his:
         first, second = await _paid(his), await _paid(his)
         status, text = await _command(province, "refund", first.transaction_id, "12.50")
         assert status == 0, text

@@ -5,35 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import grpc.aio
-import pytest
 
+from tests.support.his import his_of
 from tests.support.terminal_world import command
 from yikatong.api.citycore.v1 import citycore_pb2
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.terminal.v1 import terminal_pb2 as api
-from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.cli.province import FAULT_HOTLINE, HOME, Province
 
 ANOTHER_BOOT = ("env", f"YIKATONG_BOOT_ID={uuid.uuid4().hex}")
 SETTLED = {api.WORD_PAID, api.WORD_NOT_PAID, api.WORD_GIVEN_BACK, api.WORD_NOT_GIVEN_BACK}
-
-
-@pytest.fixture
-def province(tmp_path: Path) -> Iterator[Province]:
-    with Province(tmp_path, card="works", in_process=True, pin_keypad=False) as made:
-        yield made
-
-
-@asynccontextmanager
-async def _his(province: Province) -> AsyncIterator[Any]:
-    async with grpc.aio.insecure_channel(f"unix:{province.his_socket}") as channel:
-        yield TerminalServiceStub(channel)
 
 
 def _request(fen: int, *, held: bool = False) -> api.DebitRequest:
@@ -105,7 +90,7 @@ async def _settled(province: Province, his: Any, orders: Sequence[str]) -> dict[
 
 
 async def test_a_debit_a_held_one_and_a_refund_are_open_when_the_daemon_is_killed(province: Province) -> None:
-    async with _his(province) as his:
+    async with his_of(province) as his:
         paid = (await his.Debit(_request(1000), timeout=30)).transaction
         held = (await his.Debit(_request(2000, held=True), timeout=30)).transaction
         assert (paid.word, held.word) == (api.WORD_PAID, api.WORD_BEING_SETTLED)
@@ -119,7 +104,7 @@ async def test_a_debit_a_held_one_and_a_refund_are_open_when_the_daemon_is_kille
         lost = await asyncio.gather(*calls, return_exceptions=True)
         assert all(isinstance(answer, grpc.aio.AioRpcError) for answer in lost)
     province.start("daemon")
-    async with _his(province) as his:
+    async with his_of(province) as his:
         first = await _recovered(his)
         assert {order: row.word for order, row in first.items()} == dict.fromkeys(
             ("RX-2000", "RX-3000", "RX-1000 back"), api.WORD_BEING_SETTLED
@@ -158,7 +143,7 @@ async def test_a_debit_a_held_one_and_a_refund_are_open_when_the_daemon_is_kille
 
 
 async def test_a_reversal_and_a_confirmed_debit_are_open_when_the_power_is_cut(province: Province) -> None:
-    async with _his(province) as his:
+    async with his_of(province) as his:
         held = (await his.Debit(_request(2000, held=True), timeout=30)).transaction
         province.lose_answers()
         confirm = api.ConfirmTransactionRequest(transaction_id=held.transaction_id)
@@ -167,7 +152,7 @@ async def test_a_reversal_and_a_confirmed_debit_are_open_when_the_power_is_cut(p
         assert (doomed.word, doomed.resolves_to) == (api.WORD_BEING_SETTLED, api.TRANSACTION_STATE_REVERSED)
         province.kill("daemon")
     province.start("daemon", under=ANOTHER_BOOT)
-    async with _his(province) as his:
+    async with his_of(province) as his:
         first = await _recovered(his)
         assert {order: row.word for order, row in first.items()} == {
             "RX-2000": api.WORD_PAID,
@@ -191,17 +176,17 @@ async def test_a_reversal_and_a_confirmed_debit_are_open_when_the_power_is_cut(p
 
 
 async def test_a_debit_that_waited_for_its_confirmation_is_not_paid_after_a_power_cut(province: Province) -> None:
-    async with _his(province) as his:
+    async with his_of(province) as his:
         held = (await his.Debit(_request(2000, held=True), timeout=30)).transaction
         assert await _taken_fen(province, held.transaction_id) == 2000
         province.kill("daemon")
     province.start("daemon", under=ANOTHER_BOOT)
-    async with _his(province) as his:
+    async with his_of(province) as his:
         rows = await _settled(province, his, ["RX-2000"])
         assert (rows["RX-2000"].word, rows["RX-2000"].reason) == (api.WORD_NOT_PAID, "NOT_CONFIRMED_IN_TIME")
         assert await _taken_fen(province, held.transaction_id) == 0
         province.kill("daemon")
     province.start("daemon")
-    async with _his(province) as his:  # the power has failed twice, and nobody has heard yet
+    async with his_of(province) as his:  # the power has failed twice, and nobody has heard yet
         rows = await _recovered(his)
         assert (rows["RX-2000"].word, rows["RX-2000"].transaction_id) == (api.WORD_NOT_PAID, held.transaction_id)

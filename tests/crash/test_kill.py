@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import pytest
 
+from tests.support.his import his_of
 from yikatong.api.citycore.v1 import citycore_pb2
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.operations.v1 import operations_pb2
 from yikatong.api.terminal.v1 import terminal_pb2 as api
-from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
 from yikatong.cli.province import HOME, Province
 
 AMOUNT_FEN = 3650
@@ -25,18 +22,6 @@ APPROVED, REVERSED, PENDING = (
     api.TRANSACTION_STATE_REVERSED,
     api.TRANSACTION_STATE_PENDING,
 )
-
-
-@pytest.fixture
-def province(tmp_path: Path) -> Iterator[Province]:
-    with Province(tmp_path, card="works", in_process=True, pin_keypad=False) as made:
-        yield made
-
-
-@asynccontextmanager
-async def _his(province: Province) -> AsyncIterator[Any]:
-    async with grpc.aio.insecure_channel(f"unix:{province.his_socket}") as channel:
-        yield TerminalServiceStub(channel)
 
 
 def _request() -> api.DebitRequest:
@@ -108,7 +93,7 @@ async def _prove(province: Province, row: api.Transaction) -> None:
 
 async def test_the_daemon_dies_while_the_city_has_posted(province: Province) -> None:
     request = _request()
-    async with _his(province) as his:
+    async with his_of(province) as his:
         await _ready(his)
         province.lose_answers()
         caller = asyncio.create_task(_call(his, request))
@@ -118,7 +103,7 @@ async def test_the_daemon_dies_while_the_city_has_posted(province: Province) -> 
             await caller
         province.heal()
         province.start("daemon")
-    async with _his(province) as his:
+    async with his_of(province) as his:
         row = await _final(his, request)
         assert row.state in {APPROVED, REVERSED}, "asked again while young, or reversed"
         again = (await his.Debit(request, timeout=30)).transaction
@@ -133,7 +118,7 @@ async def _call(his: Any, request: api.DebitRequest) -> api.Transaction:
 
 async def test_the_gateway_dies_while_the_city_has_posted(province: Province) -> None:
     request = _request()
-    async with _his(province) as his:
+    async with his_of(province) as his:
         await _ready(his)
         province.lose_answers()
         caller = asyncio.create_task(_call(his, request))
@@ -149,7 +134,7 @@ async def test_the_gateway_dies_while_the_city_has_posted(province: Province) ->
 
 async def test_the_city_dies_while_it_posts(province: Province) -> None:
     request = _request()
-    async with _his(province) as his:
+    async with his_of(province) as his:
         await _ready(his)
         province.lose_answers()
         caller = asyncio.create_task(_call(his, request))
@@ -165,14 +150,14 @@ async def test_the_city_dies_while_it_posts(province: Province) -> None:
 
 async def test_an_approval_that_was_told_survives_every_death(province: Province) -> None:
     request = _request()
-    async with _his(province) as his:
+    async with his_of(province) as his:
         await _ready(his)
         told = await _call(his, request)
         assert told.state == APPROVED
     for name in ("daemon", "gateway", "city"):
         province.kill(name)
         province.start(name)
-    async with _his(province) as his:
+    async with his_of(province) as his:
         await _ready(his)
         again = await _call(his, request)
         assert (again.transaction_id, again.state) == (told.transaction_id, APPROVED)

@@ -55,8 +55,6 @@ _ENDED: Final = {
 }
 """What has become of a debit that was adopted from a lost terminal."""
 
-_SEQUENCES_BEHIND_MAX = 16
-"""A debit that is this far behind its terminal's newest one has been under way for very long: it is tombstoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +220,8 @@ class Routing:
                 return _Weighed(Event.DEBIT_FENCED, None)
             if "SEQUENCE" in holders:
                 return _Weighed(Event.DEBIT_CLONED, None, Reason.TERMINAL_SUPERSEDED)
-            in_time = in_time and order.sequence >= session.sequence - _SEQUENCES_BEHIND_MAX
+            # One that is further behind has been under way for very long: it is tombstoned.
+            in_time = in_time and order.sequence >= session.sequence - sessions.SEQUENCES_BEHIND_MAX
         last_home = self._home_for_reversal(order)
         if not in_time and last_home is not None:
             return _Weighed(Event.DEBIT_TOO_LATE, last_home, Reason.NO_ANSWER_IN_TIME)

@@ -16,7 +16,8 @@ import apsw
 from yikatong.core.reasons import Reason, YikatongError
 
 _LEAP: Final = 1_000_000
-_OVERTAKING_MAX: Final = 16
+SEQUENCES_BEHIND_MAX: Final = 16
+"""So far a terminal's debits may overtake each other, or its sign-in, on their way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def renew(connection: apsw.Connection, terminal_id: str, presented: Presented) -
     A journal only grows, so one that is behind was restored. Its debits may overtake it on their way, a few at a time.
     """
     known = find(connection, terminal_id)
-    behind = _behind(known, presented, overtaking=_OVERTAKING_MAX)
+    behind = _behind(known, presented, overtaking=SEQUENCES_BEHIND_MAX)
     if behind:
         raise YikatongError(Reason.TERMINAL_SUPERSEDED, "another copy of this terminal was here", behind=behind)
     sql = """INSERT INTO session VALUES (?1, ?2, 0, ?3, ?4, ?5) ON CONFLICT DO UPDATE

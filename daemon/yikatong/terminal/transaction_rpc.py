@@ -30,36 +30,12 @@ def told(row: Transaction | Credit, *, english: bool) -> api.Transaction:
 
 def debit(row: Transaction, *, english: bool) -> api.Transaction:
     told = verdict(row.state)
-    wired = api.Transaction(
-        transaction_id=row.transaction_id,
-        request_id=row.request_id,
-        order_no=row.order_no,
-        order_part=row.order_part,
-        state=_STATES[told.told],
-        outcome=_OUTCOMES[told.moved],
-        retry=_RETRIES[_retry(told, row.why)],
-        resolves_to=_STATES[told.resolves_to] if told.resolves_to else api.TRANSACTION_STATE_UNSPECIFIED,
-        reason=row.reason,
-        amount_fen=row.amount_fen,
-        purpose=wire.purpose_to_wire(row.purpose),
-        balance_fen=row.balance_fen or 0,
-        reference=row.reference,
-        home_region=row.home_region,
-        home_city=row.home_city_en if english else row.home_city_zh,
-        treatment_region=row.treatment_region,
-        accounting_date=row.accounting_date,
-        card_number=row.card_number_masked,
-        cardholder_name=row.cardholder_masked,
-        confirmed=row.confirmed,
-        journal_state=row.state.value,
-        kind=api.TRANSACTION_KIND_DEBIT,
-        other_transaction_id=row.other_transaction,
-        word=_WORDS[word(row)],
-    )
-    _advise(wired, row, english=english)
-    for name in ("created_at", "decided_at", "confirm_by"):
-        if text := getattr(row, name):
-            getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
+    wired = _wired(row, told, _retry(told, row.why), row.purpose, english=english)
+    wired.kind = api.TRANSACTION_KIND_DEBIT
+    wired.resolves_to = _STATES[told.resolves_to] if told.resolves_to else api.TRANSACTION_STATE_UNSPECIFIED
+    wired.confirmed = row.confirmed
+    if row.confirm_by:
+        wired.confirm_by.FromDatetime(datetime.fromisoformat(row.confirm_by))
     return wired
 
 
@@ -69,14 +45,21 @@ def _retry(told: Verdict, reason: Reason | None) -> Retry:
     return Retry.NEVER if told.told is Told.DECLINED and elsewhere else told.retry
 
 
-def _advise(wired: api.Transaction, row: Transaction | Credit, *, english: bool) -> None:
-    said = advice(row)
-    wired.message = said.en if english else said.zh
-    wired.next_step = said.next_en if english else said.next_zh
-
-
 def credit(row: Credit, *, english: bool) -> api.Transaction:
     told = credit_verdict(row.state)
+    wired = _wired(row, told, told.retry, Purpose(row.purpose), english=english)
+    wired.kind = _KINDS[row.kind]
+    wired.original_transaction_id = row.original
+    wired.refundable_fen = row.refundable_fen
+    wired.suspense = row.in_suspense
+    return wired
+
+
+def _wired(
+    row: Transaction | Credit, told: Verdict, retry: Retry, purpose: Purpose, *, english: bool
+) -> api.Transaction:
+    """What a debit and a credit have in common."""
+    said = advice(row)
     wired = api.Transaction(
         transaction_id=row.transaction_id,
         request_id=row.request_id,
@@ -84,10 +67,12 @@ def credit(row: Credit, *, english: bool) -> api.Transaction:
         order_part=row.order_part,
         state=_STATES[told.told],
         outcome=_OUTCOMES[told.moved],
-        retry=_RETRIES[told.retry],
+        retry=_RETRIES[retry],
         reason=row.reason,
+        message=said.en if english else said.zh,
+        next_step=said.next_en if english else said.next_zh,
         amount_fen=row.amount_fen,
-        purpose=wire.purpose_to_wire(Purpose(row.purpose)),
+        purpose=wire.purpose_to_wire(purpose),
         balance_fen=row.balance_fen or 0,
         reference=row.reference,
         home_region=row.home_region,
@@ -97,14 +82,9 @@ def credit(row: Credit, *, english: bool) -> api.Transaction:
         card_number=row.card_number_masked,
         cardholder_name=row.cardholder_masked,
         journal_state=row.state.value,
-        kind=_KINDS[row.kind],
-        original_transaction_id=row.original,
-        refundable_fen=row.refundable_fen,
-        suspense=row.in_suspense,
         other_transaction_id=row.other_transaction,
         word=_WORDS[word(row)],
     )
-    _advise(wired, row, english=english)
     for name in ("created_at", "decided_at"):
         if text := getattr(row, name):
             getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
