@@ -147,6 +147,12 @@ async def test_what_the_old_machine_still_ends_is_nobodys_to_decide(province: Wo
         await asked(province, port, "replace", TERMINAL, WHY)
         words = ["resolve", proposed.transaction_id, "--decision", "reverse", WHY]
         await asked(province, port, *words, name=ANN)
+        await asked(province, port, "replace", TERMINAL, WHY)  # once more, its answer lost: the proposal stands
+        _, out, _ = await ops(province, port, "unresolved", "--json")
+        proposals = {
+            row["transaction_id"]: row["resolution"].get("proposed_by") for row in json.loads(out)["unresolved"]
+        }
+        assert proposals[proposed.transaction_id] == ANN
         assert await link.confirm(kept) == Confirmed()
         assert isinstance(await link.reverse(undone, ReversalCause.UNCONFIRMED), Reversed)
         assert await link.confirm(proposed) == Confirmed(), "told as approved, for good"

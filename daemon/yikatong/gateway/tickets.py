@@ -114,10 +114,11 @@ class Tickets:
         """The terminal of an unconfirmed debit is gone: opens the ticket with what the route has kept."""
         order = self._seal.open(route)
         self.file(connection, order, Reason.TERMINAL_REPLACED, at=at)
-        # Whatever was refused under this id before, for example to somebody else: this is what people decide now.
+        # Whatever was refused under this id before, for example to somebody else: this is what people decide now. What
+        # was adopted already keeps its proposal.
         connection.execute(
             """UPDATE ticket SET reason = ?, fingerprint = ?, sealed = ?, decision = '', proposed_by = '', why = ''
-                WHERE transaction_id = ? AND approved_by = ''""",
+                WHERE transaction_id = ? AND approved_by = '' AND reason <> ?1""",
             (Reason.TERMINAL_REPLACED.value, order.fingerprint, self._seal.close(order), order.transaction_id),
         )
 
