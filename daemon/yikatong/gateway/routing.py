@@ -56,7 +56,6 @@ _ENDED: Final = {
 """What has become of a debit that was adopted from a lost terminal."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What holds for one partition. `fenced`: epochs are granted by sign-in, and checked."""
