@@ -69,8 +69,10 @@ if [ "$(cat $stamp 2>/dev/null)" != "$wanted" ]; then
   rm -f $stamp
   [ -x .venv/bin/python ] || "$python" -m venv .venv
   pip() { .venv/bin/python -m pip install -q --disable-pip-version-check --root-user-action=ignore "$@"; }
-  pip --require-hashes -r "$lock/build.txt"
-  pip --no-build-isolation --require-hashes -r "$needed"
+  # --no-deps: the lock is whole. Left to look for what an entry needs, pip asks for the newest where that need has an
+  # extra (coverage[toml]), and refuses it because it is not the one that is locked.
+  pip --no-deps --require-hashes -r "$lock/build.txt"
+  pip --no-deps --no-build-isolation --require-hashes -r "$needed"
   pip --no-build-isolation --no-deps -e .
   echo "$wanted" >$stamp
 fi

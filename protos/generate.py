@@ -26,7 +26,7 @@ def compiler() -> Path:
     python, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "lock.txt"
     if not (stamp.exists() and stamp.read_bytes() == LOCK.read_bytes()):
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "--require-hashes", "-r", LOCK], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes", "-r", LOCK], check=True)
         shutil.copyfile(LOCK, stamp)
     return python
 
