@@ -357,6 +357,46 @@ async def test_a_repetition_that_may_not_pass_is_tombstoned_first(province: Worl
         assert isinstance(await link.reverse(debit, ReversalCause.TIMEOUT), Tombstoned)
 
 
+FORGET = ("DROP TRIGGER claim_is_never_deleted", "DELETE FROM claim", "DELETE FROM route")
+
+
+@pytest.mark.parametrize("ttl_ms", [TTL, 0], ids=["refused", "too late"])
+@BOTH
+async def test_a_late_first_sending_of_what_was_here_and_is_forgotten_tells_what_the_ledger_says(
+    province: World, person: int, ttl_ms: int
+) -> None:
+    """It was posted and confirmed; the gateway lost its row, keeps its guards, and would refuse the debit today."""
+    debit = order(person)
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        posted = await link.debit(debit, attempt=1, ttl_ms=TTL)
+        assert isinstance(posted, Posted)
+        assert await link.confirm(debit) == Confirmed()
+    province.change_gateway(*FORGET)
+    async with province.gateway(debit_max_fen=100) as port:
+        link = province.link(port)
+        assert await link.debit(debit, attempt=1, ttl_ms=ttl_ms) == replace(posted, confirmed=True)
+        assert province.gateway_rows("SELECT state FROM route") == [("CONFIRMED",)]
+        assert province.gateway_rows("SELECT count(*) FROM ticket") == [(0,)]
+        assert await balance(link, person) == Fen(BALANCE_FEN - 3_650)
+
+
+async def test_nothing_is_decided_about_it_while_its_city_is_silent(province: World) -> None:
+    debit = order(FAR_PERSON)
+    async with province.gateway() as port:
+        link = await province.signed_in(port)
+        assert isinstance(await link.debit(debit, attempt=1, ttl_ms=TTL), Posted)
+    province.change_gateway(*FORGET)
+    async with province.gateway(debit_max_fen=100) as port:
+        link = province.link(port)
+        province.fault("silent")
+        assert await link.debit(debit, attempt=1, ttl_ms=TTL) == Undecided()
+        assert province.gateway_rows("SELECT state FROM route") == [("FWD",)]
+        province.fault()
+        assert isinstance(await link.reverse(debit, ReversalCause.TIMEOUT), Reversed)
+        assert await balance(link, FAR_PERSON) == Fen(BALANCE_FEN)
+
+
 async def test_a_debit_whose_time_is_over_is_tombstoned(province: World) -> None:
     async with province.gateway() as port:
         link = await province.signed_in(port)

@@ -248,8 +248,10 @@ def ledger_sets_no_tombstone(patch: Patch) -> None:
     ),
 )  # fmt: skip
 def gateway_refuses_a_repeat_by_itself(patch: Patch) -> None:
+    """Neither the number of the attempt nor its own guards keep it from that."""
     step = router_table.Step(R.State.REJECTED, Reply.STORED)
     _router(patch, R.State.NONE, R.Event.DEBIT_REFUSED_REPEAT, step)
+    _router(patch, R.State.NONE, R.Event.DEBIT_SEEN, step)
 
 
 @mutant(

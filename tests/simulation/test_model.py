@@ -189,14 +189,37 @@ def test_a_table_under_which_something_never_ends_is_refuted(name: str, liveness
     assert not liveness(NEVER_ENDING_TABLES[name]()).holds
 
 
+DYING = "tg_first = false; tg_debit = false; tg_query = false;"
+"""Requests die with the process to which they were sent."""
+
+
 @pytest.mark.parametrize(
     ("assumed", "instead"),
     [
-        (":: router != REV -> router = NONE", ":: router = NONE"),  # a reversal that was decided is lost
-        ("tg_first = false; tg_debit = false; tg_query = false;", "skip;"),  # requests outlive the gateway's process
+        (":: router != REV -> router = NONE\n", ":: router = NONE\n"),  # a reversal that was decided is lost
+        (DYING, "skip;"),  # requests outlive the gateway's process, and the guards of what they ask are lost
     ],
 )
 def test_what_the_model_takes_for_granted_it_needs(assumed: str, instead: str, tmp_path: Path) -> None:
     """These are promises of the gateway's store and of the connection, not of the tables."""
     assert assumed in MODEL
     assert not Checker.compile(tmp_path, model=MODEL.replace(assumed, instead))(tables.tables_c()).holds
+
+
+def test_a_gateway_that_keeps_its_guards_may_be_reached_by_requests_to_the_process_before(tmp_path: Path) -> None:
+    """However late a repetition arrives: the guards say that the debit was here, and the ledger what became of it.
+
+    So it is in the simulation: rows are lost, but no guards and no refusals.
+    """
+    kept = MODEL
+    for assumed, instead in (
+        (":: router != REV -> router = NONE; seen = false\n", ""),
+        (":: router != REV -> router = NONE\n", ":: router != REV && router != REJECTED -> router = NONE\n"),
+        (DYING, "skip;"),
+    ):
+        assert assumed in kept
+        kept = kept.replace(assumed, instead)
+    checker = Checker.compile(tmp_path, model=kept)
+    verdict = checker(tables.tables_c())
+    assert verdict.holds, verdict.text
+    assert not checker(_router(R.State.NONE, R.Event.DEBIT_SEEN, R.Step(R.State.REJECTED, R.Reply.STORED))()).holds

@@ -13,6 +13,7 @@ NONE      DEBIT_ADMITTED          FWD       forward
 NONE      DEBIT_REFUSED           REJECTED  STORED
 NONE      DEBIT_REFUSED_REPEAT    REV       tombstone
 NONE      DEBIT_TOO_LATE          REV       tombstone
+NONE      DEBIT_SEEN              FWD       enquire
 NONE      DEBIT_HELD_BY_ANOTHER   REJECTED  STORED
 NONE      DEBIT_FENCED            NONE      FENCED
 NONE      DEBIT_CLONED            REJECTED  STORED

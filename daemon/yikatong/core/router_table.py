@@ -42,6 +42,7 @@ class Event(Enum):
     DEBIT_REFUSED = "DEBIT_REFUSED"  # first sending: the gateway may refuse it by itself
     DEBIT_REFUSED_REPEAT = "DEBIT_REFUSED_REPEAT"  # not the first sending: it may have been forwarded before
     DEBIT_TOO_LATE = "DEBIT_TOO_LATE"  # its time is over, or its sequence far behind
+    DEBIT_SEEN = "DEBIT_SEEN"  # its row is lost, its guards say that it was here, and now it would be refused
     DEBIT_HELD_BY_ANOTHER = "DEBIT_HELD_BY_ANOTHER"  # its order or request id belongs to another transaction
     DEBIT_FENCED = "DEBIT_FENCED"  # a newer epoch than this has been used
     DEBIT_CLONED = "DEBIT_CLONED"  # (epoch, sequence) belongs to another transaction
@@ -133,6 +134,7 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (S.NONE, E.DEBIT_REFUSED): Step(S.REJECTED, Reply.STORED),
     (S.NONE, E.DEBIT_REFUSED_REPEAT): Step(S.REV, effect=Effect.TOMBSTONE),
     (S.NONE, E.DEBIT_TOO_LATE): Step(S.REV, effect=Effect.TOMBSTONE),
+    (S.NONE, E.DEBIT_SEEN): Step(S.FWD, effect=Effect.ENQUIRE),  # only the ledger knows what became of it
     (S.NONE, E.DEBIT_HELD_BY_ANOTHER): Step(S.REJECTED, Reply.STORED),
     (S.NONE, E.DEBIT_FENCED): Step(S.NONE, Reply.FENCED, alarm=True),
     (S.NONE, E.DEBIT_CLONED): Step(S.REJECTED, Reply.STORED, alarm=True),

@@ -195,16 +195,13 @@ def _guard_values(order: DebitOrder) -> tuple[str, ...]:
 
 
 def guards(connection: apsw.Connection, order: DebitOrder) -> dict[str, Holder]:
-    """Which other transaction holds this debit's request id (REQUEST), order (ORDER), epoch and sequence (SEQUENCE).
+    """Which transaction holds this debit's request id (REQUEST), order (ORDER), epoch and sequence (SEQUENCE).
 
-    A holder whose row is lost counts as forwarded: guards outlive rows, and nobody knows how it ended.
+    It may be the debit itself, where its row was lost. A holder whose row is lost counts as forwarded: guards outlive
+    rows, and nobody knows how it ended.
     """
     rows = connection.execute(_GUARDS, _guard_values(order))
-    return {
-        kind: Holder(holder, State(state or State.FWD.value))
-        for kind, holder, state in rows
-        if holder != order.transaction_id  # its own, where its row was lost
-    }
+    return {kind: Holder(holder, State(state or State.FWD.value)) for kind, holder, state in rows}
 
 
 def take_guards(connection: apsw.Connection, order: DebitOrder) -> None:

@@ -188,6 +188,8 @@ class Router:
             undone = await self._undone_in_time(turn.order, ReversalCause.TIMEOUT)
             return AlreadyReversed() if isinstance(undone, Reversed | Tombstoned | WasDeclined) else Undecided()
         transaction_id = order.transaction_id
+        if turn.effect is Effect.ENQUIRE:
+            return await self._enquired(turn)
         task = self._asking.get(transaction_id)
         if task is None:
             task = self._keep(self._asking, transaction_id, self._ask(turn.order))
@@ -206,12 +208,18 @@ class Router:
             return NotFound()
         if turn.effect is None:
             return debit_told(turn, self._registry)
+        return await self._enquired(turn)
+
+    async def _enquired(self, turn: Turn) -> DebitAnswer:
+        """Asks its city once; where that is silent, it is asked on without the caller."""
+        transaction_id, today = turn.route.transaction_id, self.today
         if transaction_id in self._asking:
             return Undecided()
         answer = await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn)
-        return debit_told(
-            await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today)), self._registry
-        )
+        turn = await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today))
+        if answer is None and turn.route.state is State.FWD:
+            self._enquire(turn)
+        return debit_told(turn, self._registry)
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         """A refusal opens a ticket in the same commit; once people have decided, their decision is the answer."""

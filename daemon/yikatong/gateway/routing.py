@@ -55,6 +55,10 @@ _ENDED: Final = {
 }
 """What has become of a debit that was adopted from a lost terminal."""
 
+_REFUSALS: Final = frozenset(
+    {Event.DEBIT_REFUSED, Event.DEBIT_REFUSED_REPEAT, Event.DEBIT_TOO_LATE, Event.DEBIT_HELD_BY_ANOTHER}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -210,8 +214,30 @@ class Routing:
     def _weigh(
         self, connection: apsw.Connection, order: DebitOrder, *, attempt: int, in_time: bool, today: str
     ) -> _Weighed:
-        """May this debit, which the log does not know, go to its home city?"""
+        """May this debit, which the log does not know, go to its home city?
+
+        Where its own guards are there its row was lost, and it may have been posted long ago: then it is not for us to
+        refuse it, nor to undo it.
+        """
         holders = route_log.guards(connection, order)
+        others = {kind: holder for kind, holder in holders.items() if holder.transaction_id != order.transaction_id}
+        weighed = self._weigh_new(connection, order, others, attempt=attempt, in_time=in_time, today=today)
+        if len(others) == len(holders) or weighed.event not in _REFUSALS:
+            return weighed
+        last_home = self._home_for_reversal(order)
+        return weighed if last_home is None else _Weighed(Event.DEBIT_SEEN, last_home)
+
+    def _weigh_new(
+        self,
+        connection: apsw.Connection,
+        order: DebitOrder,
+        holders: dict[str, route_log.Holder],
+        *,
+        attempt: int,
+        in_time: bool,
+        today: str,
+    ) -> _Weighed:
+        """`holders`: the other transactions that hold what it wants."""
         if self._rules.fenced:
             session = sessions.find(connection, order.terminal_id)
             # Used, not granted: a sign-in that was repeated on its way is granted an epoch that nobody ever learns of.

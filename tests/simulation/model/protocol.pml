@@ -46,6 +46,7 @@ bool reversing;
 byte router = NONE;
 byte g_asking;           /* 1: sends the debit, 2: only enquires */
 bool g_undoing, g_confirming;
+bool seen;               /* its guards say that a debit was here */
 bool g_tombstoning;      /* the reversal is on behalf of a debit, whose caller waits */
 
 /* the city's ledger never forgets */
@@ -282,10 +283,12 @@ inline a_debit_arrives(refusal) {
     kind = THE_DEBIT;
     if
     :: router == NONE -> event = DEBIT_ADMITTED
-    :: router == NONE -> event = refusal
-    :: router == NONE -> event = DEBIT_TOO_LATE
+    :: router == NONE && !seen -> event = refusal
+    :: router == NONE && !seen -> event = DEBIT_TOO_LATE
+    :: router == NONE && seen -> event = DEBIT_SEEN
     :: router != NONE -> event = DEBIT_AGAIN
-    fi
+    fi;
+    seen = seen || event == DEBIT_ADMITTED || event == DEBIT_REFUSED
 }
 
 inline hear_ledger() {
@@ -304,12 +307,14 @@ inline hear_ledger() {
     lg_debit = 0
 }
 
-/* It dies, and finds its row or has lost it; but what it has decided to reverse it never loses (REV). */
+/* It dies, and finds its row or has lost it, and its guards with it; but what it has decided to reverse it never loses
+ * (REV). */
 inline crash() {
     g_asking = 0; g_undoing = false; g_confirming = false; g_tombstoning = false;
     tg_first = false; tg_debit = false; tg_query = false; tg_reversal = false; tg_confirm = false;
     gt_debit = 0; gt_reversal = 0; gt_confirm = 0; lg_debit = 0; lg_reversal = 0; lg_confirm = 0;
     if
+    :: router != REV -> router = NONE; seen = false
     :: router != REV -> router = NONE
     :: router == FWD || router == REV -> event = RESTART
     :: router != FWD && router != REV

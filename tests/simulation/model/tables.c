@@ -195,6 +195,7 @@ const struct move router_table[256][256] = {
     [NONE][DEBIT_REFUSED] = { .listed = 1, .next = REJECTED, .reply = STORED },
     [NONE][DEBIT_REFUSED_REPEAT] = { .listed = 1, .next = REV, .effect = TOMBSTONE },
     [NONE][DEBIT_TOO_LATE] = { .listed = 1, .next = REV, .effect = TOMBSTONE },
+    [NONE][DEBIT_SEEN] = { .listed = 1, .next = FWD, .effect = ENQUIRE },
     [NONE][DEBIT_HELD_BY_ANOTHER] = { .listed = 1, .next = REJECTED, .reply = STORED },
     [NONE][DEBIT_FENCED] = { .listed = 1, .next = NONE, .reply = FENCED },
     [NONE][DEBIT_CLONED] = { .listed = 1, .next = REJECTED, .reply = STORED },
