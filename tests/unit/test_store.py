@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from yikatong.runtime.store import Store
+import pytest
+
+from yikatong.runtime.store import Store, StoreFailed
 
 
 async def test_no_start_leaves_a_shared_memory_file(tmp_path: Path) -> None:
@@ -14,3 +17,30 @@ async def test_no_start_leaves_a_shared_memory_file(tmp_path: Path) -> None:
         await store.commit(lambda connection: connection.execute("INSERT INTO t VALUES(1)"))
         assert sorted(path.name for path in tmp_path.iterdir()) == ["store.db", "store.db-wal"]
         await store.close()
+
+
+async def test_a_store_that_is_closed_says_so(tmp_path: Path) -> None:
+    """Nobody waits for ever for a commit that nobody makes."""
+    store = Store(tmp_path / "store.db", application_id=7, version=1, schema="CREATE TABLE t(a)")
+    queued = asyncio.ensure_future(store.commit(lambda connection: connection.execute("INSERT INTO t VALUES(1)")))
+    await asyncio.sleep(0)
+    await store.close()
+    await queued
+    with pytest.raises(StoreFailed, match="closed"):
+        await store.commit(lambda connection: connection.execute("INSERT INTO t VALUES(2)"))
+    again = Store(tmp_path / "store.db", application_id=7, version=1, schema="")
+    assert await again.commit(lambda connection: connection.execute("SELECT a FROM t").fetchall()) == [(1,)]
+    await again.close()
+
+
+async def test_a_caller_that_leaves_undoes_nothing_and_disturbs_nobody(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store.db", application_id=7, version=1, schema="CREATE TABLE t(a)")
+    leaving = asyncio.ensure_future(store.commit(lambda connection: connection.execute("INSERT INTO t VALUES(1)")))
+    staying = asyncio.ensure_future(
+        store.commit(lambda connection: connection.execute("SELECT count(*) FROM t").fetchone())
+    )
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == (1,)
+    assert leaving.cancelled()
+    await store.close()

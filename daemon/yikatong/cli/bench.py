@@ -33,6 +33,10 @@ from yikatong.core.ports import CardLink
 from yikatong.core.values import ReaderName
 from yikatong.drivers.card import SocialSecurityCard
 from yikatong.drivers.pcsc import PcscReader
+from yikatong.runtime.clock import SystemClock
+from yikatong.simulators.card.deck import find
+from yikatong.simulators.reader import SimulatedReader
+from yikatong.terminal.desk import Desk
 
 _WARM_UP: Final = 5
 _ECHO: Final = "/yikatong.bench/Echo"
@@ -109,7 +113,7 @@ def debit(rounds: int) -> None:
             tempfile.TemporaryDirectory(prefix="yikatong-") as folder,
             Province(Path(folder), card=card, in_process=True, pin_keypad=False) as province,
         ):
-            results.append(asyncio.run(_debit(province, rounds, line, commits, calls)))
+            results.append(asyncio.run(_debit(province, rounds, line, card, commits, calls)))
     _print(results)
 
 
@@ -200,12 +204,9 @@ def _bare_loop(apdus: list[bytes]) -> None:
 # --- P2 ---------------------------------------------------------------------------------------------------------
 
 
-async def _debit(province: Province, rounds: int, line: str, commits: int, calls: int) -> Result:
+async def _debit(province: Province, rounds: int, line: str, card: str, commits: int, calls: int) -> Result:
     bare = _BareCommits(province.folder / "floor.db")
-    async with _echo(province.folder) as echo, _his(province) as his:
-
-        async def read() -> None:
-            await his.ReadCard(api.ReadCardRequest())
+    async with _echo(province.folder) as echo, _card_alone(card) as card_alone, _his(province) as his:
 
         async def ours() -> None:
             number = uuid.uuid4().hex
@@ -218,15 +219,35 @@ async def _debit(province: Province, rounds: int, line: str, commits: int, calls
         async def commit() -> None:
             bare.one()
 
-        steps = {"Debit": ours, "of which ReadCard": read, "one durable commit": commit, "one bare gRPC call": echo}
+        steps = {
+            "Debit": ours,
+            "of which the card": card_alone,
+            "one durable commit": commit,
+            "one bare gRPC call": echo,
+        }
         times = await _in_turn(rounds, steps)
     bare.close()
     floor = commits * times["one durable commit"].median_ms + calls * times["one bare gRPC call"].median_ms
-    # What the card costs is P1's subject; the HIS's call around it stays in.
-    card_ms = times["of which ReadCard"].median_ms - times["one bare gRPC call"].median_ms
-    money_ms = times["Debit"].median_ms - card_ms
+    money_ms = times["Debit"].median_ms - times["of which the card"].median_ms  # which is P1's subject
     shown = (*times.values(), Figure(f"floor: {commits} commits + {calls} calls", floor, floor, floor))
     return Result(f"{line} (less the card)", shown, money_ms / floor, 1.5)
+
+
+@contextlib.asynccontextmanager
+async def _card_alone(name: str) -> AsyncIterator[Step]:
+    """What a debit does with the card: opened, read, asked again just before the debit, let go."""
+    reader = SimulatedReader()
+    reader.insert(find(name).make())
+    desk = Desk(reader, SocialSecurityCard(), SystemClock(), pin_entry=None, pin_timeout_ms=0)
+
+    async def one() -> None:
+        async with desk.identify(wait_ms=0, stage=lambda _: None) as presented:
+            await presented.demand_same_card()
+
+    try:
+        yield one
+    finally:
+        await reader.close()
 
 
 class _BareCommits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
@@ -42,11 +44,16 @@ _DEBIT_REPLIES: Final[dict[Reply | None, DebitAnswer]] = {
 }
 
 
+def _log_soon(event: str, **facts: str | int) -> None:
+    """Whoever waits is answered first."""
+    asyncio.get_running_loop().call_soon(partial(_log.info, event, **facts))
+
+
 def debit_told(turn: Turn, registry: Registry) -> DebitAnswer:
     """The answer to a debit or an enquiry, and the transaction's line in the log."""
     answer = _debit_answer(turn, registry)
     route = turn.route
-    _log.info(
+    _log_soon(
         "debit",
         transaction_id=route.transaction_id,
         terminal_id=route.terminal_id,
@@ -85,7 +92,7 @@ def _debit_answer(turn: Turn, registry: Registry) -> DebitAnswer:
 def reversal_told(turn: Turn) -> ReversalAnswer:
     """The answer to a reversal, and the transaction's line in the log."""
     answer = reversal_answer(turn)
-    _log.info(
+    _log_soon(
         "reversal",
         transaction_id=turn.route.transaction_id,
         terminal_id=turn.route.terminal_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -260,7 +261,7 @@ class Router:
             if turn.reply is Reply.UNDECIDED and turn.route.state is State.POSTED and stamped is not None:
                 self._confirm_until_heard(stamped)
         if turn.reply is Reply.CONFIRMED:
-            _log.info("confirmed", transaction_id=order.transaction_id)
+            asyncio.get_running_loop().call_soon(partial(_log.info, "confirmed", transaction_id=order.transaction_id))
             return Confirmed()
         return ConfirmedTooLate() if turn.reply is Reply.TOO_LATE else Undecided()
 

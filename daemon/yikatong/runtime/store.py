@@ -7,6 +7,7 @@ refuses everything, and its owner leaves the service and reads the file again at
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
@@ -70,8 +71,9 @@ class Store:
         `vfs`: name of a registered SQLite file system that keeps the files and their names; "" is the machine's.
         """
         self.path = path
-        self._queue: queue.Queue[tuple[Future[Any], Job[Any]] | None] = queue.Queue(_DEPTH_MAX)
+        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
+        self._closing = False
         opened: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._work,
@@ -91,17 +93,19 @@ class Store:
 
         Cancelling the caller does not undo the job.
         """
-        slip: Future[T] = Future()
         if self._failure is not None:
             raise StoreFailed("the store has failed before") from self._failure
-        try:
-            self._queue.put_nowait((slip, job))
-        except queue.Full:
-            raise StoreFailed("the store has too much to do") from None
-        return await asyncio.shield(asyncio.wrap_future(slip))
+        if self._closing:
+            raise StoreFailed("the store is closed")
+        if self._queue.qsize() >= _DEPTH_MAX:
+            raise StoreFailed("the store has too much to do")
+        slip: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Asked(slip, job))
+        return await slip
 
     async def close(self) -> None:
         """Finishes what is queued, then closes the file. May be called twice."""
+        self._closing = True
         if self._thread.is_alive():
             await asyncio.to_thread(self._end)
 
@@ -123,7 +127,7 @@ class Store:
         opened.set_result(None)
         ending = False
         while not ending:
-            batch = []
+            batch: list[_Asked] = []
             item = self._queue.get()
             while item is not None:
                 batch.append(item)
@@ -141,23 +145,44 @@ class Store:
         except apsw.Error as error:  # of a disk that fails: what was acknowledged stands in the log, for the next start
             self._failure = error
 
-    def _run(self, connection: apsw.Connection, batch: list[tuple[Future[Any], Job[Any]]]) -> None:
+    def _run(self, connection: apsw.Connection, batch: list[_Asked]) -> None:
         try:
             if self._failure is not None:
                 raise StoreFailed("the store has failed before") from self._failure
-            outcomes = carry_out(connection, [job for _, job in batch])
+            outcomes = carry_out(connection, [asked.job for asked in batch])
         except BaseException as error:  # noqa: BLE001 - whatever it was, the outcome of this batch is unknown
             self._failure = error
-            for slip, _ in batch:
-                failure = StoreFailed("a commit failed; whether it is on the disk is unknown")
-                failure.__cause__ = error
-                slip.set_exception(failure)
-            return
-        for (slip, _), outcome in zip(batch, outcomes, strict=True):
-            if outcome.refusal is None:
-                slip.set_result(outcome.result)
-            else:
-                slip.set_exception(outcome.refusal)
+            outcomes = [Outcome(refusal=_unknown(error)) for _ in batch]
+        for asked, outcome in zip(batch, outcomes, strict=True):
+            asked.answer(outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A job, and who waits for it, in which loop."""
+
+    slip: asyncio.Future[Any]
+    job: Job[Any]
+
+    def answer(self, outcome: Outcome) -> None:
+        """From the store's thread. Where the loop is closed nobody waits any more."""
+        with contextlib.suppress(RuntimeError):
+            self.slip.get_loop().call_soon_threadsafe(_hand_over, self.slip, outcome)
+
+
+def _hand_over(slip: asyncio.Future[Any], outcome: Outcome) -> None:
+    if slip.done():
+        return  # the caller has left
+    if outcome.refusal is None:
+        slip.set_result(outcome.result)
+    else:
+        slip.set_exception(outcome.refusal)
+
+
+def _unknown(error: BaseException) -> StoreFailed:
+    failure = StoreFailed("a commit failed; whether it is on the disk is unknown")
+    failure.__cause__ = error
+    return failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,11 @@ def age_ms(row: Transaction | Credit, clock: Clock) -> int:
 
 @dataclass(eq=False)
 class Live:
-    """A transaction that is being worked on. `changed` is set and replaced at every change of `row`."""
+    """A transaction that is being worked on. `changed` is set and replaced at every change of `row`.
+
+    `tasks` work on it, by name. Those in `deciding` have brought their event, which happens now: nobody stops them any
+    more, so that memory never lags the journal.
+    """
 
     row: Transaction
     bill: Bill
@@ -51,6 +55,7 @@ class Live:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    deciding: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def told(self) -> bool:

@@ -241,8 +241,8 @@ class Runner:
     async def close(self) -> None:
         """Stops working; what is open is taken up by the next start."""
         tasks = [task for live in self._live.values() for task in live.tasks.values()]
-        for task in tasks:
-            task.cancel()
+        for live in self._live.values():
+            self._drop(live, *live.tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # --- before the debit ----------------------------------------------------------------------------------------
@@ -530,16 +530,19 @@ class Runner:
         self._drop(live, name)
 
         async def bring() -> None:
-            await self._happen(live, await work(live))
+            event = await work(live)
+            live.deciding.add(task)
+            await self._move(live, event)
 
         task = asyncio.create_task(bring(), name=f"{name} {live.row.transaction_id}")
         live.tasks[name] = task
+        task.add_done_callback(live.deciding.discard)
         task.add_done_callback(lambda done: self._ended(live, done))
 
     def _drop(self, live: Live, *names: str) -> None:
         for name in names:
             task = live.tasks.pop(name, None)
-            if task is not None and task is not asyncio.current_task():
+            if task is not None and task not in live.deciding:
                 task.cancel()
 
     def _ended(self, live: Live, task: asyncio.Task[None]) -> None:
