@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from yikatong.runtime.store import Store, StoreFailed
+from yikatong.runtime.read_only_store import ReadOnlyStore
+from yikatong.runtime.store import NotOurFile, Store, StoreFailed
 
 
 async def test_no_start_leaves_a_shared_memory_file(tmp_path: Path) -> None:
@@ -44,3 +45,27 @@ async def test_a_caller_that_leaves_undoes_nothing_and_disturbs_nobody(tmp_path:
     assert await staying == (1,)
     assert leaving.cancelled()
     await store.close()
+
+
+async def test_a_disk_that_cannot_be_written_is_read_with_its_log(tmp_path: Path) -> None:
+    """On a real read-only mount: tests/crash/test_read_only_disk.py."""
+    path = tmp_path / "store.db"
+    store = Store(path, application_id=7, version=1, schema="CREATE TABLE t(a)")
+    await store.commit(lambda connection: connection.execute("INSERT INTO t VALUES(1)"))
+    # Its process has died: what it acknowledged stands in the log alone.
+    dead = tmp_path / "dead"
+    dead.mkdir()
+    for name in ("store.db", "store.db-wal"):
+        (dead / name).write_bytes((tmp_path / name).read_bytes())
+    await store.close()
+    reading = ReadOnlyStore(dead / "store.db", application_id=7, version=1, schema="")
+    assert await reading.commit(lambda connection: connection.execute("SELECT a FROM t").fetchall()) == [(1,)]
+    with pytest.raises(StoreFailed, match="can't be written"):
+        await reading.commit(lambda connection: connection.execute("INSERT INTO t VALUES(2)"))
+    await reading.close()
+    assert sorted(file.name for file in dead.iterdir()) == ["store.db", "store.db-wal"]
+    for application_id, version in ((8, 1), (7, 2)):
+        with pytest.raises(NotOurFile):
+            ReadOnlyStore(dead / "store.db", application_id=application_id, version=version, schema="")
+    with pytest.raises(StoreFailed, match="can't read"):
+        ReadOnlyStore(dead / "none.db", application_id=7, version=1, schema="")

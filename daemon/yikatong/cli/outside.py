@@ -15,6 +15,7 @@ from typing import Final
 from yikatong.cli.client import SocketCause
 from yikatong.cli.folder import SERVICE_USER, FolderUnusable, check_exists
 from yikatong.core.reasons import Reason
+from yikatong.runtime.read_only_store import is_read_only
 from yikatong.runtime.tls import Identity
 from yikatong.terminal import health, probes
 from yikatong.terminal.config import DaemonConfig
@@ -39,8 +40,7 @@ def look(config: DaemonConfig, cause: SocketCause) -> list[Probe]:
         journal(config.journal),
     ]
     if Path(config.state).is_dir():
-        room = shutil.disk_usage(config.state)
-        found.append(probes.disk(room.free, room.total))
+        found.append(_disk(Path(config.state)))
     if config.reader.kind == "pcsc":
         found.append(probes.pcscd(health.knock(os.environ.get(health.PCSCD_VARIABLE) or health.PCSCD_SOCKET)))
     if config.pin_keypad is not None:
@@ -51,6 +51,20 @@ def look(config: DaemonConfig, cause: SocketCause) -> list[Probe]:
         probes.hotlines(config.hotlines.policy, config.hotlines.fault),
     ]
     return found
+
+
+def _disk(folder: Path) -> Probe:
+    if is_read_only(folder):
+        return failed(
+            "disk",
+            Reason.JOURNAL_UNAVAILABLE,
+            f"磁盘已被挂载为只读：{folder}。守护进程只完成已决定的冲正和确认，不受理新业务。",
+            f"The disk is mounted read-only: {folder}. The daemon finishes reversals and confirmations, nothing new.",
+            "请查看 dmesg，检查或更换磁盘；恢复可写后守护进程自动重新启动。",
+            "Look at dmesg; check or replace the disk. Once it can be written the daemon starts anew by itself.",
+        )
+    room = shutil.disk_usage(folder)
+    return probes.disk(room.free, room.total)
 
 
 def journal(path: Path) -> Probe:

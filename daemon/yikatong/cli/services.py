@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from yikatong.cli import output
-from yikatong.cli.folder import FolderUnusable, check_state, user
+from yikatong.cli.folder import FolderUnusable, check_exists, check_state, user
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime.config import ConfigurationInvalid, Mistake, load, read
 
@@ -45,12 +45,16 @@ def daemon(file: Path) -> None:
     Exit status: 0 stopped as told, 1 failed (start it again), 78 configuration, certificate or identity is wrong.
     """
     from yikatong.runtime import logs
+    from yikatong.runtime.read_only_store import is_read_only
     from yikatong.terminal.config import DaemonConfig
     from yikatong.terminal.main import serve
 
     config = _or_exit(lambda: load(file, DaemonConfig))
     logs.configure(level=config.log_level)
-    _or_exit(lambda: check_state(Path(config.state), Reason.JOURNAL_UNAVAILABLE, owner=user()))
+    state = Path(config.state)
+    _or_exit(lambda: check_exists(state, Reason.JOURNAL_UNAVAILABLE, owner=user()))
+    if not is_read_only(state):
+        _or_exit(lambda: check_state(state, Reason.JOURNAL_UNAVAILABLE, owner=user()))
     _run(lambda stop: serve(config, stop=stop))
 
 

@@ -14,8 +14,10 @@ from yikatong.core.orders import DebitOrder
 from yikatong.core.reasons import YikatongError
 from yikatong.core.terminal_table import Told, verdict
 from yikatong.core.transaction import Transaction
+from yikatong.core.values import Institution, Region, TerminalId
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import TERMINAL_PATIENCE, Backoff, Patience, terminal_backoff
+from yikatong.terminal.vault import Vault
 
 _GRACE_S: Final = 3.0
 
@@ -87,3 +89,22 @@ class Limits:
 
 
 DEFAULT_LIMITS: Final = Limits()
+
+
+def debit_order(row: Transaction, vault: Vault, terminal_id: TerminalId) -> DebitOrder:
+    """The debit of a row as it travels, its payer unsealed; with its home city where a posting has named that."""
+    return DebitOrder(
+        row.transaction_id,
+        Institution(row.institution),
+        terminal_id,
+        Region(row.treatment_region),
+        row.request_id,
+        row.order_no,
+        row.order_part,
+        row.amount,
+        row.purpose,
+        vault.unseal(row.payer_sealed, transaction_id=row.transaction_id),
+        row.epoch,
+        row.sequence,
+        Region(row.home_region) if row.home_region else None,
+    )

@@ -24,6 +24,7 @@ from yikatong.drivers.card import SocialSecurityCard
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
+from yikatong.runtime.read_only_store import is_read_only
 from yikatong.terminal import alarms, diagnostics_rpc, rpc
 from yikatong.terminal.admission import Admission
 from yikatong.terminal.config import READER_KEYS, DaemonConfig
@@ -39,6 +40,7 @@ from yikatong.terminal.gateway_client import (
 )
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits
+from yikatong.terminal.read_only import keep_promises
 from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.recovered import Recovered, still_news
 from yikatong.terminal.runner import Runner
@@ -84,8 +86,13 @@ async def serve(
         exits.append(EXIT_CONFIGURATION if reason is Reason.TERMINAL_SUPERSEDED else EXIT_AGAIN)
         stop.set()
 
+    clock = clock or SystemClock()
+    if is_read_only(Path(config.state)):
+        if (reason := await keep_promises(config, stop=stop, clock=clock, limits=limits)) is not None:
+            leave(reason)
+        return exits[0] if exits else EXIT_OK
     async with contextlib.AsyncExitStack() as stack:
-        assembled = _assemble(config, clock or SystemClock(), limits, reader, leave)
+        assembled = _assemble(config, clock, limits, reader, leave)
         terminal, self_test = await stack.enter_async_context(assembled)
         checks = await stack.enter_async_context(_serving(terminal, self_test, config))
         tasks = [

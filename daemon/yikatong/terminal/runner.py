@@ -44,7 +44,7 @@ from yikatong.core.terminal_table import (
     verdict,
 )
 from yikatong.core.transaction import Transaction
-from yikatong.core.values import Institution, Region, TerminalId, TransactionId
+from yikatong.core.values import Region, TerminalId, TransactionId
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import StoreFailed
@@ -52,7 +52,7 @@ from yikatong.terminal.calls import Calls
 from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
-from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, uuid7
+from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, debit_order, uuid7
 from yikatong.terminal.session import Session
 from yikatong.terminal.stages import Stage, StageReached, stage_of
 
@@ -216,22 +216,8 @@ class Runner:
         return 0 if live is None else live.attempts
 
     def order_of(self, row: Transaction) -> DebitOrder:
-        """The debit of a row as it travels, its payer unsealed; with its home city where a posting has named that."""
-        return DebitOrder(
-            row.transaction_id,
-            Institution(row.institution),
-            TerminalId(self._session.terminal_id),
-            Region(row.treatment_region),
-            row.request_id,
-            row.order_no,
-            row.order_part,
-            row.amount,
-            row.purpose,
-            self._journal.vault.unseal(row.payer_sealed, transaction_id=row.transaction_id),
-            row.epoch,
-            row.sequence,
-            Region(row.home_region) if row.home_region else None,
-        )
+        """See `live.debit_order`."""
+        return debit_order(row, self._journal.vault, TerminalId(self._session.terminal_id))
 
     @property
     def at_the_desk(self) -> bool:

@@ -1,0 +1,131 @@
+"""The journal's disk can't be written any more: nothing new begins, and what was promised is kept.
+
+Nothing can be recorded, so nothing is debited, decided or told as done. But a reversal that is decided stands in the
+journal, and so does a confirmation: the gateway is asked for both. Its answers are kept nowhere; the ordinary start
+after the repair asks once more, and is answered alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from yikatong.core.bill import Bill
+from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.terminal_table import State
+from yikatong.core.transaction import Transaction
+from yikatong.core.values import TerminalId
+from yikatong.runtime.clock import Clock
+from yikatong.runtime.leg import LinkDown
+from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
+from yikatong.runtime.read_only_store import ReadOnlyStore, is_read_only
+from yikatong.terminal.calls import Calls
+from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.gateway_client import GatewayChannel, SessionLink, money_link
+from yikatong.terminal.journal import Journal
+from yikatong.terminal.live import Limits, Live, debit_order
+
+_log = structlog.get_logger(__name__)
+
+_PROMISED: Final = frozenset({State.REVERSING, State.ACCEPTED, State.APPROVED})
+_LOOK_S: Final = 5.0
+_STATUS: Final = "磁盘只读：只完成冲正和确认 / read-only disk: reversals and confirmations only"
+
+
+async def keep_promises(config: DaemonConfig, *, stop: asyncio.Event, clock: Clock, limits: Limits) -> Reason | None:
+    """Until `stop` (None), until the disk can be written again (JOURNAL_UNAVAILABLE: start anew), or until another
+    machine turns out to be this terminal (TERMINAL_SUPERSEDED: then no reversal leaves).
+
+    Raises YikatongError JOURNAL_UNAVAILABLE where the journal can't be read or does not prove, CERTIFICATE_INVALID.
+    """
+    _log.error("the journal's disk is read-only; nothing new is taken", reason=Reason.JOURNAL_UNAVAILABLE.value)
+    async with contextlib.AsyncExitStack() as stack:
+        journal = Journal(config.journal, ReadOnlyStore)
+        stack.push_async_callback(journal.close)
+        await journal.prove()
+        place = config.gateway
+        gateway = GatewayChannel.connect(place.address, place.identity, server_name=place.server_name)
+        stack.push_async_callback(gateway.close)
+        notifier = Notifier.from_environment()
+        notifier.ready(_STATUS)
+        watchdog = Watchdog(notifier, _alive, limit_s=watchdog_limit_s())
+        ends = [
+            asyncio.create_task(_stopped(stop), name="stop"),
+            asyncio.create_task(_repaired(Path(config.state)), name="repair"),
+            asyncio.create_task(_keep(config, journal, gateway, clock, limits), name="promises"),
+        ]
+        tasks = [*ends, asyncio.create_task(watchdog.run(), name="watchdog")]
+        try:
+            ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return next(iter(ended)).result()
+        finally:
+            notifier.stopping()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _stopped(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+async def _repaired(folder: Path) -> Reason:
+    while is_read_only(folder):  # noqa: ASYNC110 - a mount sets no asyncio.Event
+        await asyncio.sleep(_LOOK_S)
+    _log.warning("the journal's disk can be written again")
+    return Reason.JOURNAL_UNAVAILABLE
+
+
+async def _alive() -> None:
+    """The loop turns: there is nothing else here that could be stuck."""
+
+
+async def _keep(
+    config: DaemonConfig, journal: Journal, gateway: GatewayChannel, clock: Clock, limits: Limits
+) -> Reason:
+    """Asks for every promise until it is answered, then only waits. Returns where this machine may not ask."""
+    terminal_id = TerminalId(config.terminal_id)
+    while (refusal := await _introduce(journal, SessionLink(gateway), terminal_id)) is not None:
+        if refusal is Reason.TERMINAL_SUPERSEDED:
+            return refusal
+        await asyncio.sleep(_LOOK_S)
+    calls = Calls(money_link(gateway, lambda: True), clock, limits)
+    rows = [row for row in await journal.unresolved() if row.state in _PROMISED and not row.self_test]
+    _log.info("promises to keep", count=len(rows))
+    await asyncio.gather(
+        *(_ask(calls, Live(row, Bill(), order=debit_order(row, journal.vault, terminal_id))) for row in rows)
+    )
+    await asyncio.Event().wait()
+    raise AssertionError("nothing sets it")
+
+
+async def _introduce(journal: Journal, link: SessionLink, terminal_id: TerminalId) -> Reason | None:
+    """Whether the gateway takes this machine for the terminal. No epoch is granted, for none could be kept."""
+    try:
+        await link.sign_in(terminal_id, await journal.head(), version("yikatong"), renewal=True)
+    except LinkDown:
+        return Reason.GATEWAY_UNREACHABLE
+    except YikatongError as error:
+        _log.warning("sign-in refused", reason=error.reason.value)
+        # Not to be registered any more is no hindrance: what is open passes all the same.
+        return None if error.reason in {Reason.TERMINAL_UNKNOWN, Reason.INSTITUTION_UNKNOWN} else error.reason
+    return None
+
+
+async def _ask(calls: Calls, live: Live) -> None:
+    row: Transaction = live.row
+    if row.state is State.APPROVED:
+        answer: object = (await calls.confirmation(live)).answer
+    else:
+        answer = (await calls.reversal(live)).answer
+    _log.info(
+        "answered, and kept nowhere",
+        transaction_id=row.transaction_id,
+        state=row.state.value,
+        answer=type(answer).__name__,
+    )
