@@ -40,6 +40,7 @@ lock:
 	$(LOCK) pyproject.toml -o deploy/lock/runtime.txt
 	$(LOCK) --group build -o deploy/lock/build.txt
 	$(LOCK) --group protogen -o deploy/lock/protogen.txt
+	$(LOCK) --group fuzzing -o deploy/lock/fuzzing.txt
 
 clean:
 	rm -rf build dist $(VENV)

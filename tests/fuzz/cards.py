@@ -100,7 +100,7 @@ def _tlv(dice: random.Random) -> Callable[[], object]:
     return lambda: tlv.single(tlv.parse_ber(data), 0x9F0C)
 
 
-_RECORDS: Final = {
+RECORDS: Final = {
     0x01: (text.identification_code, bytes.fromhex("0110990001D156000005010000014E8CE1CA")),
     0x03: (text.spec_version, b"\x03\x042.00"),
     0x06: (text.calendar_date, bytes.fromhex("060420350101")),
@@ -112,8 +112,8 @@ _RECORDS: Final = {
 
 
 def _records(dice: random.Random) -> Callable[[], object]:
-    tag = dice.choice(tuple(_RECORDS))
-    parse, sound = _RECORDS[tag]
+    tag = dice.choice(tuple(RECORDS))
+    parse, sound = RECORDS[tag]
     if dice.random() < 0.5:  # the envelope is sound, the value is not
         value = damaged(dice, sound[2:])
         return lambda: parse(tlv.record_value(bytes((tag, len(value) & 0xFF)) + value, tag))

@@ -23,7 +23,7 @@ from yikatong.simulators.id_card_module import IdCard
 LIMIT_S = 0.05
 
 _PREAMBLE = bytes.fromhex("AAAAAA9669")
-_RECORD = IdCard().text()
+RECORD = IdCard().text()
 
 
 def _framed(content: bytes) -> bytes:
@@ -34,8 +34,8 @@ def _framed(content: bytes) -> bytes:
     return _PREAMBLE + body + bytes([check])
 
 
-_READ = _framed(b"\x00\x00\x90\x01\x00\x04\x00" + _RECORD + bytes(1024))
-_SHORT = (_framed(b"\x00\x00\x9f" + bytes(4)), _framed(b"\x00\x00\x80"), _PREAMBLE + b"\x0f\xff", _PREAMBLE)
+READ = _framed(b"\x00\x00\x90\x01\x00\x04\x00" + RECORD + bytes(1024))
+SHORT = (_framed(b"\x00\x00\x9f" + bytes(4)), _framed(b"\x00\x00\x80"), _PREAMBLE + b"\x0f\xff", _PREAMBLE)
 
 
 def _damaged(dice: random.Random, good: bytes) -> bytes:
@@ -88,8 +88,8 @@ def _library(data: bytes) -> None:
 
 PARSERS: dict[str, tuple[Callable[[bytes], None], Callable[[random.Random], bytes]]] = {
     "scanned code": (_scan, lambda dice: _mixed(dice, b"MADE-UP-28-CHARACTERS-000001\r\n", b"\r")),
-    "identity card: frame": (_answer, lambda dice: _mixed(dice, *_SHORT, *([_READ] if dice.random() < 0.05 else []))),
-    "identity card: record": (parse, lambda dice: _damaged(dice, _RECORD)[:256].ljust(256, b"\x20")),
+    "identity card: frame": (_answer, lambda dice: _mixed(dice, *SHORT, *([READ] if dice.random() < 0.05 else []))),
+    "identity card: record": (parse, lambda dice: _damaged(dice, RECORD)[:256].ljust(256, b"\x20")),
     "printer": (_printer, lambda dice: dice.randbytes(dice.randrange(12))),
     "PIN pad": (_pin_pad, lambda dice: _mixed(dice, b"123456\r", b"OK\r")),
     "vendor's library": (_library, lambda dice: dice.randbytes(REPLY.size)),
