@@ -39,6 +39,8 @@ from yikatong.simulators.reader import SimulatedReader
 from yikatong.terminal.desk import Desk
 
 _WARM_UP: Final = 5
+_BYTE_MS: Final = 12 / 9600 * 1000
+"""Start, eight bits, parity and two of pause (card-facts §1.1)."""
 _ECHO: Final = "/yikatong.bench/Echo"
 _PAYLOAD: Final = bytes(600)
 """About the size of a debit on the wire."""
@@ -85,6 +87,9 @@ def bench() -> None:
 def read(rounds: int) -> None:
     """读卡：ReadCard 对比同样 APDU 的裸 pyscard 循环加一次裸 gRPC 调用 / ReadCard against a bare pyscard loop.
 
+    另一行：9600 bit/s 的真实速度卡，对比线路时间。
+    And a card as slow as a real one, 9,600 bit/s, against the time of its bytes on the wire.
+
     退出码：0 已测量。 / Exit status: 0 measured.
     """
     with (
@@ -92,7 +97,9 @@ def read(rounds: int) -> None:
         Province(Path(folder), card="works", pin_keypad=False) as province,
     ):
         province.use_pcsc_here()
-        _print([asyncio.run(_read(province, rounds))])
+        quick = asyncio.run(_read(province, rounds))
+        province.insert(find("slow").make())
+        _print([quick, asyncio.run(_read_slowly(province, max(rounds // 8, 5)))])
 
 
 @bench.command()
@@ -150,7 +157,7 @@ def reconcile(rows: int) -> None:
 
 
 async def _read(province: Province, rounds: int) -> Result:
-    apdus = await _apdus_of_a_read()
+    apdus = [apdu for apdu, _ in await _exchanges_of_a_read()]
     async with _echo(Path(province.folder)) as echo, _his(province) as his:
 
         async def ours() -> None:
@@ -165,9 +172,21 @@ async def _read(province: Province, rounds: int) -> Result:
     return Result(line, tuple(times.values()), times["ReadCard"].median_ms / floor, 1.25)
 
 
-async def _apdus_of_a_read() -> list[bytes]:
-    """The commands that our driver sends for a full identity, as they leave it."""
-    sent: list[bytes] = []
+async def _read_slowly(province: Province, rounds: int) -> Result:
+    wire_ms = sum(len(apdu) + len(answer) for apdu, answer in await _exchanges_of_a_read()) * _BYTE_MS
+    async with _his(province) as his:
+
+        async def ours() -> None:
+            await his.ReadCard(api.ReadCardRequest())
+
+        times = await _in_turn(rounds, {"ReadCard": ours})
+    shown = (*times.values(), Figure("floor: the bytes on the wire", wire_ms, wire_ms, wire_ms))
+    return Result("read of a card at 9,600 bit/s", shown, times["ReadCard"].median_ms / wire_ms, 1.05)
+
+
+async def _exchanges_of_a_read() -> list[tuple[bytes, bytes]]:
+    """The commands that our driver sends for a full identity, as they leave it, and what the card answers."""
+    exchanges: list[tuple[bytes, bytes]] = []
 
     class Recording:
         def __init__(self, link: CardLink) -> None:
@@ -175,8 +194,9 @@ async def _apdus_of_a_read() -> list[bytes]:
             self.atr = link.atr
 
         def transmit(self, apdu: bytes | bytearray) -> bytes:
-            sent.append(bytes(apdu))
-            return self._link.transmit(apdu)
+            answer = self._link.transmit(apdu)
+            exchanges.append((bytes(apdu), answer))
+            return answer
 
     reader = PcscReader(ReaderName(Province.VIRTUAL_READER))
     try:
@@ -184,7 +204,7 @@ async def _apdus_of_a_read() -> list[bytes]:
             await visit.run(lambda link: SocialSecurityCard().read_identity(Recording(link)))
     finally:
         await reader.close()
-    return sent
+    return exchanges
 
 
 def _bare_loop(apdus: list[bytes]) -> None:
