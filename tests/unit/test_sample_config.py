@@ -21,6 +21,8 @@ SHAPES = {"daemon.toml": DaemonConfig, "gateway.toml": GatewayConfig, "operator.
 
 NO_DEFAULT = {
     "pin_keypad.device",
+    "receipt_printer.device",
+    "customer_display.device",
     "city_tls.authority",
     "city_tls.certificate",
     "city_tls.key",

@@ -207,20 +207,21 @@ def transactions(config: Path | None, open_only: bool, slips: bool, count: int) 
 @output.with_language
 @output.with_debug
 @click.argument("key")
-def receipt(config: Path | None, key: str) -> None:
-    """打印凭条，或未扣款证明 / Print the receipt of KEY, or the slip that proves that no money was taken.
+@click.option("--print", "on_paper", is_flag=True, help="同时在终端的打印机上打印 / on the terminal's own printer, too")
+def receipt(config: Path | None, key: str, on_paper: bool) -> None:
+    """显示凭条，或未扣款证明 / Show the receipt of KEY, or the slip that proves that no money was taken.
 
     KEY: 交易号、请求号或单据号 / a transaction id, request id or order number.
 
-    退出码：0 已打印，1 没有这笔交易，2 守护进程没有应答。
-    Exit status: 0 printed, 1 there is no such transaction, 2 the daemon did not answer.
+    退出码：0 已显示（已打印），1 没有这笔交易或打印机故障，2 守护进程没有应答。
+    Exit status: 0 shown (and printed), 1 no such transaction or the printer failed, 2 the daemon did not answer.
     """
     at = client.found_place(config)
 
     async def work() -> api.GetReceiptResponse:
         async with client.channel(at.his) as channel:
             stub = _stub(channel)
-            request = api.GetReceiptRequest(transaction_id=await _transaction_id(stub, key))
+            request = api.GetReceiptRequest(transaction_id=await _transaction_id(stub, key), print=on_paper)
             return await stub.GetReceipt(request, metadata=client.metadata(), timeout=_WAIT_S)
 
     answer = client.run(work(), at)

@@ -143,4 +143,7 @@ class CustomerDisplay(Protocol):
     async def clear(self) -> None:
         """Raises as `show` does."""
 
+    async def check(self) -> None:
+        """Raises as `show` does where its line can't be opened; what is shown stays."""
+
     async def close(self) -> None: ...

@@ -62,6 +62,24 @@ class PinKeypad(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     timeout_ms: Positive = 60_000
 
 
+class ReceiptPrinter(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """An ESC/POS printer of the terminal's own.
+
+    `device`: a stable path such as /dev/yikatong/printer0. `each`: a slip for each bill that is settled, without being
+    asked. `profile`: its name in python-escpos, which says what cutter it has.
+    """
+
+    device: Text
+    each: bool = True
+    profile: Text = "default"
+
+
+class CustomerDisplay(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Two lines that the customer reads. `device`: a stable path such as /dev/yikatong/display0."""
+
+    device: Text
+
+
 class Hotlines(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Shown until the gateway has said its own: policy (政策热线) and fault (故障热线)."""
 
@@ -83,6 +101,8 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     gateway: Gateway
     reader: Reader = Reader()
     pin_keypad: PinKeypad | None = None
+    receipt_printer: ReceiptPrinter | None = None
+    customer_display: CustomerDisplay | None = None
     sockets: Sockets = Sockets()
     hotlines: Hotlines = Hotlines()
     state: Text = "/var/lib/yikatong"

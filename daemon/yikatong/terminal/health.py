@@ -65,6 +65,7 @@ async def check(terminal: Terminal) -> Health:
             probes.reader(state),
             await _card(terminal, state if isinstance(state, ReaderState) else None),
             probes.pin_keypad(device, keypad),
+            *await _for_the_customer(terminal),
             probes.certificate(validity(config.gateway.identity), now),
             probes.gateway(link_seen(terminal)),
             probes.clock(terminal.session.clock_offset if granted else None),
@@ -93,6 +94,28 @@ async def keypad_seen(terminal: Terminal) -> KeypadSeen | None:
     except YikatongError as error:
         return KeypadSeen(answered=True, error=error)
     return KeypadSeen(answered=True)
+
+
+async def _for_the_customer(terminal: Terminal) -> list[Probe]:
+    """Printer and display, where the terminal has them."""
+    printer, display = terminal.config.receipt_printer, terminal.config.customer_display
+    found = []
+    if terminal.printer is not None and printer is not None:
+        found.append(await _beside("printer", printer.device, terminal.printer.check()))
+    if terminal.display is not None and display is not None:
+        found.append(await _beside("customer-display", display.device, terminal.display.check()))
+    return found
+
+
+async def _beside(name: str, device: str, check: Awaitable[None]) -> Probe:
+    try:
+        async with asyncio.timeout(_DEVICE_S):
+            await check
+    except TimeoutError:
+        return probes.for_the_customer(name, device, None, answered=False)
+    except YikatongError as error:
+        return probes.for_the_customer(name, device, error, answered=True)
+    return probes.for_the_customer(name, device, None, answered=True)
 
 
 async def pcscd_seen(terminal: Terminal) -> SocketSeen | None:

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from yikatong.api.diagnostics.v1 import diagnostics_pb2
 from yikatong.api.terminal.v1 import terminal_pb2
-from yikatong.core.ports import CardReader, PinEntry
+from yikatong.core.ports import CardReader, CustomerDisplay, PinEntry, ReceiptPrinter
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.transaction import Transaction
 from yikatong.drivers.card import SocialSecurityCard
@@ -25,7 +25,7 @@ from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
 from yikatong.runtime.read_only_store import is_read_only
-from yikatong.terminal import alarms, diagnostics_rpc, rpc
+from yikatong.terminal import alarms, customer, diagnostics_rpc, rpc
 from yikatong.terminal.admission import Admission
 from yikatong.terminal.config import READER_KEYS, DaemonConfig
 from yikatong.terminal.credits import Credits
@@ -101,6 +101,7 @@ async def serve(
             asyncio.create_task(_file_self_tests(terminal, self_test), name="self-test reports"),
             asyncio.create_task(terminal.reconciliation.run(), name="reconciliation"),
             asyncio.create_task(alarms.watch(terminal), name="alarms"),
+            *_for_the_customer(terminal),
         ]
         notifier = Notifier.from_environment()
         watchdog = Watchdog(notifier, terminal.journal.probe, limit_s=watchdog_limit_s())
@@ -169,6 +170,8 @@ async def _assemble(
             credited,
             reconciliation,
             Recovered(journal, clock, [*still_news(latest, clock.now()), *open_debits, *open_credits]),
+            printer=_printer(config, stack),
+            display=_display(config, stack),
         )
         self_test = SelfTest(
             terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave, judge=admission.judge
@@ -279,6 +282,36 @@ def _pin_entry(config: DaemonConfig, unit: VendorUnit | None) -> PinEntry | None
     from yikatong.drivers.serial.pin_keypad import SerialPinKeypad
 
     return SerialPinKeypad(Path(config.pin_keypad.device))
+
+
+def _printer(config: DaemonConfig, stack: contextlib.AsyncExitStack) -> ReceiptPrinter | None:
+    if config.receipt_printer is None:
+        return None
+    from yikatong.drivers.serial.receipt_printer import SerialReceiptPrinter
+
+    printer = SerialReceiptPrinter(Path(config.receipt_printer.device), profile=config.receipt_printer.profile)
+    stack.push_async_callback(printer.close)
+    return printer
+
+
+def _display(config: DaemonConfig, stack: contextlib.AsyncExitStack) -> CustomerDisplay | None:
+    if config.customer_display is None:
+        return None
+    from yikatong.drivers.serial.customer_display import SerialCustomerDisplay
+
+    display = SerialCustomerDisplay(Path(config.customer_display.device))
+    stack.push_async_callback(display.close)
+    return display
+
+
+def _for_the_customer(terminal: Terminal) -> list[asyncio.Task[None]]:
+    """Display and printer follow what happens, where the terminal has them."""
+    tasks = []
+    if terminal.display is not None:
+        tasks.append(asyncio.create_task(customer.show(terminal.hub, terminal.display), name="customer display"))
+    if terminal.printer is not None and terminal.config.receipt_printer and terminal.config.receipt_printer.each:
+        tasks.append(asyncio.create_task(customer.print_each(terminal), name="printer"))
+    return tasks
 
 
 def _background_ended(task: asyncio.Task[None], leave: Callable[[Reason], None]) -> None:

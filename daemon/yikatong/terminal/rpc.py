@@ -12,17 +12,16 @@ import msgspec
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1 import terminal_pb2_grpc
 from yikatong.core.bill import Bill, Fund, Item, Share
-from yikatong.core.credit_receipt import credit_receipt
 from yikatong.core.credit_transaction import Credit
 from yikatong.core.reasons import Moved, Reason, Retry, YikatongError
-from yikatong.core.receipt import Issuer, as_text, receipt
+from yikatong.core.receipt import as_text
 from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen, RequestId, TransactionId
 from yikatong.core.words import Word, word
 from yikatong.runtime import wire
 from yikatong.runtime.edge import Context, wants_english
-from yikatong.terminal import reconciliation_rpc, watch_rpc
+from yikatong.terminal import reconciliation_rpc, slips, watch_rpc
 from yikatong.terminal import transaction_rpc as messages
 from yikatong.terminal.terminal import Terminal
 
@@ -210,15 +209,11 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         )
 
     async def GetReceipt(self, request: api.GetReceiptRequest, context: Context) -> api.GetReceiptResponse:
-        journal, row = self._terminal.journal, _found(await self._row(request.transaction_id))
+        row = _found(await self._row(request.transaction_id))
         self._terminal.recovered.heard(row)
-        granted = self._terminal.session.granted
-        policy, fault = self._terminal.hotlines
-        issuer = Issuer(granted.institution_name if granted else "", self._terminal.session.terminal_id, policy, fault)
-        if isinstance(row, Credit):
-            lines = credit_receipt(row, issuer)
-        else:
-            lines = receipt(row, await journal.bill(row.transaction_id), issuer)
+        if request.print:
+            await slips.put_on_paper(self._terminal, row)
+        lines = await slips.compose(self._terminal, row)
         return api.GetReceiptResponse(
             text=as_text(lines),
             lines=[api.ReceiptLine(label_zh=line.label_zh, label_en=line.label_en, value=line.value) for line in lines],

@@ -35,6 +35,10 @@ class SerialCustomerDisplay:
         """See `CustomerDisplay.clear`."""
         await self._send(CLEAR)
 
+    async def check(self) -> None:
+        """See `CustomerDisplay.check`. It answers nothing: that its line opens is all that can be known."""
+        await self._lane.run(lambda port: port.ready())
+
     async def close(self) -> None:
         """Gives the port back; what is shown stays."""
         await self._lane.close()

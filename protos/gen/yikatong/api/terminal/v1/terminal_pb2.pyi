@@ -1134,13 +1134,17 @@ class GetReceiptRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     TRANSACTION_ID_FIELD_NUMBER: builtins.int
+    PRINT_FIELD_NUMBER: builtins.int
     transaction_id: builtins.str
+    print: builtins.bool
+    """Print it on the terminal's own printer, too. Where that fails the call fails, and says why; no money is concerned."""
     def __init__(
         self,
         *,
         transaction_id: builtins.str = ...,
+        print: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["transaction_id", b"transaction_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["print", b"print", "transaction_id", b"transaction_id"]) -> None: ...
 
 Global___GetReceiptRequest: typing_extensions.TypeAlias = GetReceiptRequest
 
