@@ -58,8 +58,8 @@ def _disk(folder: Path) -> Probe:
         return failed(
             "disk",
             Reason.JOURNAL_UNAVAILABLE,
-            f"磁盘已被挂载为只读：{folder}。守护进程只完成已决定的冲正和确认，不受理新业务。",
-            f"The disk is mounted read-only: {folder}. The daemon finishes reversals and confirmations, nothing new.",
+            f"磁盘已被挂载为只读：{folder}。守护进程只完成已决定的冲正，不受理新业务。",
+            f"The disk is mounted read-only: {folder}. The daemon finishes reversals, and takes nothing new.",
             "请查看 dmesg，检查或更换磁盘；恢复可写后守护进程自动重新启动。",
             "Look at dmesg; check or replace the disk. Once it can be written the daemon starts anew by itself.",
         )

@@ -42,7 +42,7 @@ class Event(Enum):
     DEBIT_REFUSED = "DEBIT_REFUSED"  # first sending: the gateway may refuse it by itself
     DEBIT_REFUSED_REPEAT = "DEBIT_REFUSED_REPEAT"  # not the first sending: it may have been forwarded before
     DEBIT_TOO_LATE = "DEBIT_TOO_LATE"  # its time is over, or its sequence far behind
-    DEBIT_SEEN = "DEBIT_SEEN"  # its row is lost, its guards say that it was here, and now it would be refused
+    DEBIT_SEEN = "DEBIT_SEEN"  # its row is lost, its guards say where it went, and now it would not be sent there
     DEBIT_HELD_BY_ANOTHER = "DEBIT_HELD_BY_ANOTHER"  # its order or request id belongs to another transaction
     DEBIT_FENCED = "DEBIT_FENCED"  # a newer epoch than this has been used
     DEBIT_CLONED = "DEBIT_CLONED"  # (epoch, sequence) belongs to another transaction
@@ -200,6 +200,9 @@ TABLE: Final[dict[tuple[State, Event], Step]] = {
     (S.REV, E.LEDGER_DENIED): Step(S.REV, Reply.DENIED_BY_LEDGER, alarm=True),
     (S.REV, E.LEDGER_KEEPS_SILENT): Step(S.REV, Reply.ACCEPTED),
     (S.REV, E.UPHELD): Step(S.CONFIRMED, Reply.STORED),  # the only way back: the ledger has refused to undo it
+    # Upheld while a reversal was still on its way: the ledger goes on refusing it.
+    (S.CONFIRMED, E.LEDGER_DENIED): Step(S.CONFIRMED, Reply.DENIED_CONFIRMED),
+    (S.CONFIRMED, E.LEDGER_KEEPS_SILENT): Step(S.CONFIRMED, Reply.DENIED_CONFIRMED),
     (S.REVDONE, E.REVERSAL): Step(S.REVDONE, Reply.STORED_REVERSAL),
     (S.REVDONE, E.LEDGER_UNDID): Step(S.REVDONE, Reply.STORED_REVERSAL),
     (S.REVDONE, E.LEDGER_KEEPS_SILENT): Step(S.REVDONE, Reply.STORED_REVERSAL),

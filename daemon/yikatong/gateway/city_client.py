@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, Final, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -16,9 +17,11 @@ from yikatong.core.orders import (
     ConfirmAnswer,
     DebitAnswer,
     DebitOrder,
+    Declined,
     Payer,
     ReversalAnswer,
     ReversalCause,
+    Unfit,
     fitting,
 )
 from yikatong.core.reasons import Reason, YikatongError
@@ -33,6 +36,13 @@ Answer = TypeVar("Answer")
 
 _LIST_S = 10.0
 _HEALTH_S = 2.0
+_A_CITY_MAY_SAY: Final = frozenset(
+    {
+        *(Reason.CARD_REPORTED_LOST, Reason.PERSON_NOT_INSURED, Reason.NO_PERSONAL_ACCOUNT, Reason.ACCOUNT_FROZEN),
+        *(Reason.INSUFFICIENT_BALANCE, Reason.LIMIT_EXCEEDED, Reason.CITY_NOT_OPEN, Reason.CITY_CLOSED_FOR_MAINTENANCE),
+        *(Reason.INSTITUTION_SUSPENDED, Reason.INSTITUTION_TERMINATED, Reason.PRACTITIONER_SUSPENDED),
+    }
+)
 _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
@@ -65,7 +75,7 @@ class CityClient:
     async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
         request = city.DebitRequest(order=wire.order_to_wire(order), attempt=attempt)
         answer = await _learn(self._stub.Debit(request, timeout=min(self._call_s, max(ttl_ms, 1) / 1000)))
-        return fitting(order, wire.debit_answer_from_wire(order.transaction_id, answer.answer))
+        return fitting(order, _of_a_city(wire.debit_answer_from_wire(order.transaction_id, answer.answer)))
 
     async def enquire(self, order: DebitOrder) -> DebitAnswer:
         assert order.home_region is not None, "the router stamps what it sends"
@@ -74,7 +84,7 @@ class CityClient:
     async def enquire_id(self, transaction_id: str, region: Region) -> DebitAnswer:
         request = city.GetTransactionRequest(transaction_id=transaction_id, home_region=region.code)
         answer = await _learn(self._stub.GetTransaction(request, timeout=self._call_s))
-        return wire.debit_answer_from_wire(transaction_id, answer.answer)
+        return _of_a_city(wire.debit_answer_from_wire(transaction_id, answer.answer))
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         request = city.ReverseRequest(reversal=wire.reversal_to_wire(order, cause))
@@ -110,7 +120,7 @@ class CityClient:
         while more:
             request = city.ListEntriesRequest(home_region=region.code, after_entry=after)
             try:
-                page = await _learn(self._stub.ListEntries(request, timeout=_LIST_S))
+                page = await self._page(request)
             except LinkDown as error:
                 raise YikatongError(Reason.CITY_UNREACHABLE, "its entries can't be read", region=region.code) from error
             for entry in page.entries:
@@ -127,12 +137,21 @@ class CityClient:
 
     async def entries(self, region: Region, date: str, after: int) -> tuple[list[Entry], bool]:
         """The next entries of an accounting date, and whether there are more. Raises LinkDown."""
-        request = city.ListEntriesRequest(home_region=region.code, accounting_date=date, after_entry=after)
-        page = await _learn(self._stub.ListEntries(request, timeout=_LIST_S))
+        page = await self._page(
+            city.ListEntriesRequest(home_region=region.code, accounting_date=date, after_entry=after)
+        )
         return [
             Entry(entry.entry, entry.transaction_id, entry.account, Fen(entry.amount_fen), entry.accounting_date)
             for entry in page.entries
         ], page.more
+
+    async def _page(self, request: city.ListEntriesRequest) -> city.ListEntriesResponse:
+        """Raises LinkDown, also for a list that does not advance: it would be asked for without end."""
+        page = await _learn(self._stub.ListEntries(request, timeout=_LIST_S))
+        numbers = [request.after_entry, *(entry.entry for entry in page.entries)]
+        if any(later <= earlier for earlier, later in pairwise(numbers)) or (page.more and not page.entries):
+            raise LinkDown("its list of entries does not advance")
+        return page
 
     async def answers(self) -> bool:
         """Whether anything answers there now; a core need not offer the health service for that."""
@@ -145,6 +164,11 @@ class CityClient:
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+def _of_a_city(answer: DebitAnswer) -> DebitAnswer:
+    """A city declines for account, card, institution or calendar. What only the gateway may say does not fit."""
+    return Unfit() if isinstance(answer, Declined) and answer.reason not in _A_CITY_MAY_SAY else answer
 
 
 async def _learn(call: Awaitable[Answer]) -> Answer:

@@ -48,7 +48,7 @@ UPDATE credit_route SET state = ?, reason = ?, other_transaction = ?, reference 
  WHERE transaction_id = ?"""
 _UNFINISHED = "SELECT * FROM credit_route WHERE state = 'FWD' ORDER BY transaction_id"
 _HOLDER = "SELECT transaction_id FROM guard WHERE (kind, owner, name, part) = ('REQUEST', ?, ?, '')"
-_GUARD = "INSERT INTO guard VALUES ('REQUEST', ?, ?, '', ?) ON CONFLICT DO NOTHING"
+_GUARD = "INSERT INTO guard VALUES ('REQUEST', ?, ?, '', ?, '') ON CONFLICT DO NOTHING"
 
 
 @dataclass(slots=True)

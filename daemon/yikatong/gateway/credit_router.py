@@ -18,6 +18,7 @@ from yikatong.core.orders import Undecided, Unfit
 from yikatong.core.values import Region
 from yikatong.gateway.credit_routing import CreditRouting, CreditTurn
 from yikatong.runtime.leg import Backoff, CreditLink, insist
+from yikatong.runtime.whole import WholeCalls
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ class CreditRouter:
         routing: CreditRouting,
         links: Mapping[Region, CreditLink],
         today: Callable[[], str],
+        calls: WholeCalls,
         *,
         call_s: float,
         accept_after_s: float,
@@ -48,6 +50,7 @@ class CreditRouter:
         self._routing = routing
         self._links = links
         self._today = today
+        self._calls = calls
         self._call_s = call_s
         self._accept_after_s = accept_after_s
         self._backoff = backoff
@@ -71,6 +74,9 @@ class CreditRouter:
 
     async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
         """Raises YikatongError STORE_UNAVAILABLE: then nothing is known."""
+        return await self._calls.run(self._credit(order, attempt=attempt))
+
+    async def _credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
         today = self._today()
         turn = await self._commit(lambda c: self._routing.credit(c, order, attempt=attempt, today=today))
         if turn.order is None:

@@ -36,7 +36,7 @@ from yikatong.runtime.clock import Clock
 from yikatong.runtime.store import DurableStore, NotOurFile, OpenStore, Store, StoreFailed
 
 APPLICATION_ID: Final = 0x594B4757  # "YKGW"
-VERSION: Final = 6
+VERSION: Final = 7
 SCHEMA: Final = (
     entries.SCHEMA
     + route_log.SCHEMA

@@ -49,6 +49,8 @@ class Resolutions:
         DECISION_DIFFERS (with `decision` and `proposed_by`) where something else is proposed or decided.
         """
 
+        await self._recall(await self._router.commit(lambda c: _known(c, transaction_id)))
+
         def job(connection: apsw.Connection) -> Ticket:
             ticket = _known(connection, transaction_id)
             if ticket.decision not in ("", decision.value):
@@ -117,6 +119,7 @@ class Resolutions:
         """One try; what is done already stays as it is. Returns the ticket as it stands then."""
         transaction_id = ticket.transaction_id
         async with self._one_at_a_time:
+            await self._recall(ticket)
             ticket = await self._router.commit(lambda c: _known(c, transaction_id))
             if ticket.outcome:
                 return ticket
@@ -136,6 +139,11 @@ class Resolutions:
             await self._router.commit(lambda c: tickets.close(c, transaction_id, done, reference))
             _log.warning("carried out", transaction_id=transaction_id, outcome=done.value, reference=reference)
             return await self._router.commit(lambda c: _known(c, transaction_id))
+
+    async def _recall(self, ticket: Ticket) -> None:
+        """A lost terminal never asks again: nobody else would make the row of its debit anew where that was lost."""
+        if ticket.reason == _ADOPTED and not ticket.outcome and ticket.sealed is not None:
+            await self._router.recall(self._tickets.order(ticket))
 
     async def _move_adopted(self, ticket: Ticket) -> None:
         """What its terminal would have done. Done already, or denied for it was confirmed: that stands in the row."""

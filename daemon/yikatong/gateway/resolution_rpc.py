@@ -51,7 +51,7 @@ def _row(row: Unresolved) -> api.Unresolved:
         institution=row.institution,
         treatment_region=row.treatment_region,
         home_region=row.home_region,
-        since=timestamp(datetime.fromisoformat(row.since)),
+        since=timestamp(datetime.fromisoformat(row.since)) if row.since else None,
         reason=row.reason,
         gateway=_side(row.gateway),
         terminal=_side(row.terminal),

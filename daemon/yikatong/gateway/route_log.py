@@ -46,6 +46,7 @@ CREATE TABLE guard (
     name TEXT NOT NULL,
     part TEXT NOT NULL,
     transaction_id TEXT NOT NULL,
+    home_region TEXT NOT NULL,
     PRIMARY KEY (kind, owner, name, part)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE session (
@@ -72,12 +73,13 @@ UPDATE route SET state = ?, reason = ?, reference = ?, balance_fen = ?, accounti
                  undone_reference = ?, sealed = ?
  WHERE transaction_id = ?"""
 _GUARDS = """
-SELECT kind, guard.transaction_id, state FROM guard LEFT JOIN route USING (transaction_id)
+SELECT kind, guard.transaction_id, guard.home_region, state FROM guard LEFT JOIN route USING (transaction_id)
  WHERE (kind, owner, name, part) IN (VALUES ('REQUEST', ?1, ?2, ''), ('ORDER', ?1, ?3, ?4), ('SEQUENCE', ?5, ?6, ?7))"""
 # An order passes to the next transaction where its former holder ended without moving money.
 _TAKE_GUARDS = """
-INSERT INTO guard VALUES ('REQUEST', ?1, ?2, '', ?8), ('ORDER', ?1, ?3, ?4, ?8), ('SEQUENCE', ?5, ?6, ?7, ?8)
-    ON CONFLICT DO UPDATE SET transaction_id = ?8 WHERE kind = 'ORDER'"""
+INSERT INTO guard VALUES
+    ('REQUEST', ?1, ?2, '', ?8, ?9), ('ORDER', ?1, ?3, ?4, ?8, ?9), ('SEQUENCE', ?5, ?6, ?7, ?8, ?9)
+    ON CONFLICT DO UPDATE SET transaction_id = ?8, home_region = ?9 WHERE kind = 'ORDER'"""
 
 
 @dataclass(slots=True)
@@ -124,9 +126,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a guard."""
+    """Who holds a guard, and to which city it went (empty: to none)."""
 
     transaction_id: str
+    home_region: str
     state: State
 
 
@@ -172,9 +175,11 @@ def unconfirmed_of(connection: apsw.Connection, terminal_id: str) -> list[Route]
     return [Route(row[0], State(row[1]), *row[2:]) for row in connection.execute(sql, (terminal_id,))]
 
 
-def posted_before(connection: apsw.Connection, accounting_date: str, *, limit: int) -> list[Route]:
+def open_before(connection: apsw.Connection, accounting_date: str, *, limit: int) -> list[Route]:
     """Debits of earlier accounting dates that nobody has confirmed or reversed, oldest first."""
-    sql = "SELECT * FROM route WHERE state = 'POSTED' AND accounting_date < ? ORDER BY accounting_date LIMIT ?"
+    sql = """SELECT * FROM route WHERE state = 'POSTED' AND accounting_date < ?1
+             UNION ALL SELECT * FROM route WHERE state IN ('FWD', 'REV') AND state = 'FWD' AND accounting_date < ?1
+             ORDER BY accounting_date LIMIT ?2"""
     return [Route(row[0], State(row[1]), *row[2:]) for row in connection.execute(sql, (accounting_date, limit))]
 
 
@@ -201,12 +206,18 @@ def guards(connection: apsw.Connection, order: DebitOrder) -> dict[str, Holder]:
     rows, and nobody knows how it ended.
     """
     rows = connection.execute(_GUARDS, _guard_values(order))
-    return {kind: Holder(holder, State(state or State.FWD.value)) for kind, holder, state in rows}
+    return {kind: Holder(holder, home, State(state or State.FWD.value)) for kind, holder, home, state in rows}
 
 
-def take_guards(connection: apsw.Connection, order: DebitOrder) -> None:
-    """In the transaction that writes the row."""
-    connection.execute(_TAKE_GUARDS, (*_guard_values(order), order.transaction_id))
+def take_guards(connection: apsw.Connection, order: DebitOrder, home_region: str) -> None:
+    """In the transaction that writes the row. They outlive it, and know where the debit went (empty: nowhere)."""
+    connection.execute(_TAKE_GUARDS, (*_guard_values(order), order.transaction_id, home_region))
+
+
+def guarded_home(connection: apsw.Connection, order: DebitOrder) -> str:
+    """Where this very debit went, as its guards say; empty where it has none, or went nowhere."""
+    own = (holder for holder in guards(connection, order).values() if holder.transaction_id == order.transaction_id)
+    return next((holder.home_region for holder in own), "")
 
 
 def file_report(connection: apsw.Connection, values: tuple[str, str, str, int, str]) -> None:

@@ -50,6 +50,7 @@ from yikatong.ledger.link import LedgerLink
 from yikatong.runtime.clock import Clock, accounting_date
 from yikatong.runtime.leg import CITY_PATIENCE, Backoff, LinkDown, Patience, WhileOpen, ask, city_backoff, insist
 from yikatong.runtime.store import DurableStore, StoreFailed
+from yikatong.runtime.whole import WholeCalls
 
 _log = structlog.get_logger(__name__)
 
@@ -98,11 +99,13 @@ class Router:
         self._nudges: dict[str, asyncio.Event] = {}  # one for each of `_undoing`, and as long
         self._enquiring: dict[str, asyncio.Task[None]] = {}
         self._confirming: dict[str, asyncio.Task[ConfirmAnswer]] = {}
+        self._calls = WholeCalls()
         self.credits = CreditRouter(
             self.commit,
             routing.credits,
             links,
             lambda: self.today,
+            self._calls,
             call_s=waits.patience.call_s,
             accept_after_s=waits.accept_after_s,
             backoff=waits.backoff,
@@ -145,6 +148,7 @@ class Router:
 
     async def close(self) -> None:
         """Ends the waiting. What is recorded is taken up by the next start."""
+        await self._calls.close()
         await self.credits.close()
         working: tuple[Mapping[str, asyncio.Task[Any]], ...] = (
             self._asking,
@@ -178,6 +182,9 @@ class Router:
 
     async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
         """Raises YikatongError STORE_UNAVAILABLE: then nothing is known."""
+        return await self._calls.run(self._debit(order, attempt=attempt, ttl_ms=ttl_ms))
+
+    async def _debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
         today = self.today
         turn = await self.commit(
             lambda c: self._noted(c, self._routing.debit(c, order, attempt=attempt, in_time=ttl_ms > 0, today=today))
@@ -198,11 +205,15 @@ class Router:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not task.cancelled():
-                raise  # the caller has left; the task goes on
+                raise  # we are closing
             # A reversal was decided, which ended the asking, and is not done; or we are closing. Nothing is known.
             return Undecided()
 
     async def enquire(self, transaction_id: str, terminal_id: str) -> DebitAnswer:
+        """What the city says now; where it says nothing it is asked on without the caller."""
+        return await self._calls.run(self._enquire_for(transaction_id, terminal_id))
+
+    async def _enquire_for(self, transaction_id: str, terminal_id: str) -> DebitAnswer:
         today = self.today
         turn = await self.commit(lambda c: self._routing.enquire(c, transaction_id, terminal_id, today=today))
         if turn is None:
@@ -218,12 +229,22 @@ class Router:
             return Undecided()
         answer = await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn)
         turn = await self.commit(lambda c: self._routing.answered(c, transaction_id, answer, today=today))
-        if answer is None and turn.route.state is State.FWD:
+        if isinstance(answer, Undecided | None) and turn.route.state is State.FWD:
             self._enquire(turn)
         return debit_told(turn, self._registry)
 
+    async def recall(self, order: DebitOrder) -> None:
+        """Makes the row of a debit anew where it was lost, from what its city says of it."""
+        today = self.today
+        turn = await self.commit(lambda c: self._routing.recall(c, order, today=today))
+        if turn is not None and turn.effect is not None:
+            await self._calls.run(self._enquired(turn))
+
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         """A refusal opens a ticket in the same commit; once people have decided, their decision is the answer."""
+        return await self._calls.run(self._reverse(order, cause))
+
+    async def _reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         today = self.today
 
         def job(connection: apsw.Connection) -> Turn | ReversalAnswer:
@@ -237,6 +258,9 @@ class Router:
 
     async def undo(self, order: DebitOrder) -> ReversalAnswer:
         """What people have decided of a debit whose terminal is gone: as `reverse`, but their ticket is no answer."""
+        return await self._calls.run(self._undo_for_people(order))
+
+    async def _undo_for_people(self, order: DebitOrder) -> ReversalAnswer:
         today = self.today
         turn = await self.commit(lambda c: self._noted(c, self._routing.reverse(c, order, today=today), order))
         return await self._reversed(turn, ReversalCause.RECOVERY)
@@ -249,12 +273,15 @@ class Router:
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
         """Undecided: its city is closed or silent, and the confirmation of what is posted is kept, and sent again."""
+        return await self._calls.run(self._confirm(order))
+
+    async def _confirm(self, order: DebitOrder) -> ConfirmAnswer:
         today = self.today
         turn = await self.commit(lambda c: self._routing.confirm(c, order, today=today))
         if turn.effect is not None:
             stamped = turn.order
             answer = None
-            if stamped is not None and not self._routing.waits(Region(turn.route.home_region), today):
+            if stamped is not None:
                 answer = await self._once(lambda link, _: link.confirm(stamped), turn)
             answer = answer or Undecided()
             turn = await self.commit(lambda c: self._routing.confirm_answered(c, order, answer, today=today))
@@ -318,9 +345,12 @@ class Router:
             self._keep(self._enquiring, transaction_id, self._enquire_until_heard(turn))
 
     async def _enquire_until_heard(self, turn: Turn) -> None:
-        """The debit is not sent again, so its city is asked until it says anything at all."""
+        """The debit is not sent again, so its city is asked until it says how it stands, or that it knows nothing."""
         attempt, transaction_id = 0, turn.route.transaction_id
-        while (answer := await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn)) is None:
+        while isinstance(
+            answer := await self._once(lambda link, region: link.enquire_id(transaction_id, region), turn),
+            Undecided | None,
+        ):
             attempt += 1
             await asyncio.sleep(self._waits.backoff(attempt))
         today = self.today
@@ -378,9 +408,12 @@ class Router:
         )
 
     async def _once(self, call: Callable[[LedgerLink, Region], Awaitable[T]], turn: Turn) -> T | None:
-        """One call to the row's city; None where it did not answer, or is closed: then it is sent nothing."""
+        """One call to the row's city; None where it did not answer, or is closed: then it is sent nothing.
+
+        None too where it is ours, and was closed until just now: it is asked in the next commit.
+        """
         region = Region(turn.route.home_region)
-        if self._routing.waits(region, self.today):
+        if self._routing.waits(region, self.today) or region in self._book.cities:
             return None
         try:
             async with asyncio.timeout(self._waits.patience.call_s):

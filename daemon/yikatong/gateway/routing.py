@@ -55,10 +55,6 @@ _ENDED: Final = {
 }
 """What has become of a debit that was adopted from a lost terminal."""
 
-_REFUSALS: Final = frozenset(
-    {Event.DEBIT_REFUSED, Event.DEBIT_REFUSED_REPEAT, Event.DEBIT_TOO_LATE, Event.DEBIT_HELD_BY_ANOTHER}
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -115,10 +111,21 @@ class Routing:
             route.reason, route.other_transaction = weighed.reason.value, weighed.other
         if weighed.event in (Event.DEBIT_ADMITTED, Event.DEBIT_REFUSED):
             if self._registry.stands_in(order.terminal_id, order.institution):
-                route_log.take_guards(connection, order)
+                route_log.take_guards(connection, order, home if weighed.event is Event.DEBIT_ADMITTED else "")
             if self._rules.fenced:
                 sessions.note_debit(connection, order.terminal_id, order.epoch, order.sequence)
         return self._run(connection, route, weighed.event, order, today)
+
+    def recall(self, connection: apsw.Connection, order: DebitOrder, *, today: str) -> Turn | None:
+        """The row of a debit that is known to have been here, made anew where it was lost: its city is asked.
+
+        None where the row is there, or nobody knows where the debit went.
+        """
+        home = self._home_for_reversal(connection, order)
+        if home is None or route_log.find(connection, order.transaction_id) is not None:
+            return None
+        route = Route.of(order, home_region=home.code, accounting_date=today)
+        return self._run(connection, route, Event.DEBIT_SEEN, order, today)
 
     def reverse(self, connection: apsw.Connection, order: DebitOrder, *, today: str) -> Turn:
         """A reversal has arrived; it is always taken, also for an id that nobody has seen."""
@@ -129,7 +136,7 @@ class Routing:
                 _log.error("a confirmed debit is to be reversed", transaction_id=route.transaction_id)
                 return Turn(route, None, Reply.DENIED_CONFIRMED)
             return self._run(connection, route, Event.REVERSAL if same else Event.REVERSAL_DIFFERS, order, today)
-        home = self._home_for_reversal(order)
+        home = self._home_for_reversal(connection, order)
         route = Route.of(order, home_region=home.code if home else "", accounting_date=today)
         if home is None:
             route.undone, route.undone_reference = "TOMBSTONED", f"gateway-{order.transaction_id}"
@@ -139,7 +146,7 @@ class Routing:
         """The terminal has made its approval final."""
         route = route_log.find(connection, order.transaction_id)
         if route is None:
-            home = self._home_for_reversal(order)
+            home = self._home_for_reversal(connection, order)
             route = Route.of(order, home_region=home.code if home else "", accounting_date=today)
         same = route.fingerprint == order.fingerprint
         turn = self._run(connection, route, Event.CONFIRM if same else Event.CONFIRM_DIFFERS, order, today)
@@ -217,15 +224,17 @@ class Routing:
         """May this debit, which the log does not know, go to its home city?
 
         Where its own guards are there its row was lost, and it may have been posted long ago: then it is not for us to
-        refuse it, nor to undo it.
+        refuse it, nor to undo it, nor to send it elsewhere than it went.
         """
         holders = route_log.guards(connection, order)
         others = {kind: holder for kind, holder in holders.items() if holder.transaction_id != order.transaction_id}
         weighed = self._weigh_new(connection, order, others, attempt=attempt, in_time=in_time, today=today)
-        if len(others) == len(holders) or weighed.event not in _REFUSALS:
+        went = next((h.home_region for kind, h in holders.items() if kind not in others), "")
+        if not went or weighed.event in (Event.DEBIT_FENCED, Event.DEBIT_CLONED):
             return weighed
-        last_home = self._home_for_reversal(order)
-        return weighed if last_home is None else _Weighed(Event.DEBIT_SEEN, last_home)
+        if weighed.event is Event.DEBIT_ADMITTED and weighed.home == Region(went):
+            return weighed
+        return _Weighed(Event.DEBIT_SEEN, Region(went))
 
     def _weigh_new(
         self,
@@ -247,7 +256,7 @@ class Routing:
                 return _Weighed(Event.DEBIT_CLONED, None, Reason.TERMINAL_SUPERSEDED)
             # One that is further behind has been under way for very long: it is tombstoned.
             in_time = in_time and order.sequence >= session.sequence - sessions.SEQUENCES_BEHIND_MAX
-        last_home = self._home_for_reversal(order)
+        last_home = self._last_home(order)
         if not in_time and last_home is not None:
             return _Weighed(Event.DEBIT_TOO_LATE, last_home, Reason.NO_ANSWER_IN_TIME)
         if not self._registry.stands_in(order.terminal_id, order.institution):
@@ -285,11 +294,17 @@ class Routing:
             return None, Reason.CITY_NOT_OPEN
         return home, city.closed(today)
 
-    def _home_for_reversal(self, order: DebitOrder) -> Region | None:
-        """Where the debit went, as its terminal was told; else where it could have gone, closed cities included.
+    def _home_for_reversal(self, connection: apsw.Connection, order: DebitOrder) -> Region | None:
+        """Where the debit went, as its terminal was told or its guards say; else where it could have gone.
 
         The directory may name another city by now, and a tombstone there would undo nothing.
         """
+        if order.home_region is None and (went := route_log.guarded_home(connection, order)):
+            return Region(went)
+        return self._last_home(order)
+
+    def _last_home(self, order: DebitOrder) -> Region | None:
+        """Closed cities included; None where no city is listed that it could be."""
         home = order.home_region or self._directory.last_home_of(order.payer)
         return home if home is not None and self._registry.city(home) is not None else None
 

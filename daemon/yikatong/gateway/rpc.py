@@ -139,14 +139,9 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
     async def SignIn(self, request: gateway.SignInRequest, context: Context) -> gateway.SignInResponse:
         member = self._registry.member_of(request.terminal_id)
         presented = sessions.Presented(request.epoch, request.sequence, request.journal_row, request.journal_head)
+        asked = sessions.look if request.only_asking else sessions.renew if request.renewal else sessions.sign_in
         try:
-            epoch = await self._router.commit(
-                lambda connection: (
-                    sessions.renew(connection, request.terminal_id, presented)
-                    if request.renewal
-                    else sessions.sign_in(connection, request.terminal_id, presented)
-                )
-            )
+            epoch = await self._router.commit(lambda connection: asked(connection, request.terminal_id, presented))
         except YikatongError as error:
             _log.error("sign-in refused", terminal_id=request.terminal_id, reason=error.reason.value, **error.facts)
             raise

@@ -67,6 +67,13 @@ def sign_in(connection: apsw.Connection, terminal_id: str, presented: Presented)
     return epoch
 
 
+def look(connection: apsw.Connection, terminal_id: str, presented: Presented) -> int:
+    """The epoch that it has, as for a renewal; keeps nothing. Raises YikatongError TERMINAL_SUPERSEDED."""
+    if behind := _behind(find(connection, terminal_id), presented, overtaking=SEQUENCES_BEHIND_MAX):
+        raise YikatongError(Reason.TERMINAL_SUPERSEDED, "another copy of this terminal was here", behind=behind)
+    return presented.epoch
+
+
 def renew(connection: apsw.Connection, terminal_id: str, presented: Presented) -> int:
     """The same epoch again, also where the record of it was lost. Raises YikatongError TERMINAL_SUPERSEDED.
 

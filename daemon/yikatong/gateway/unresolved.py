@@ -173,11 +173,11 @@ class Unsettled:
         return _of(route, Kind.REVERSAL_WAITS, Urgency.NOTICE if closed else late, waiting.since, city_closed=closed)
 
     def _unconfirmed(self, connection: apsw.Connection) -> list[Unresolved]:
-        """Posted, and no terminal has come back for a day, the most it has, to confirm or to reverse."""
+        """No terminal has come back for a day, the most it has, to confirm or to reverse: posted, or not even known."""
         before = (date.fromisoformat(self._router.today) - timedelta(days=1)).isoformat()
         return [
             _of(route, Kind.UNCONFIRMED, Urgency.WARNING, _day(route.accounting_date), city_closed=self._closed(route))
-            for route in route_log.posted_before(connection, before, limit=_DIFFERENCES_MAX)
+            for route in route_log.open_before(connection, before, limit=_DIFFERENCES_MAX)
         ]
 
     def _manual(self, connection: apsw.Connection) -> list[Unresolved]:
@@ -196,7 +196,7 @@ class Unsettled:
                 kind=Kind.TERMINAL_MANUAL,
                 urgency=Urgency.ALARM,
                 transaction_id=told.transaction_id,
-                since=told.since or difference.found_at,
+                since=_time(told.since) or difference.found_at,
                 terminal_id=difference.day.name,
                 institution=route.institution if route else "",
                 treatment_region=route.treatment_region if route else "",
@@ -271,8 +271,19 @@ def _of(route: Route, kind: Kind, urgency: Urgency, since: str, *, city_closed: 
 
 
 def _day(accounting_date: str) -> str:
-    """The beginning of an accounting date, ISO 8601."""
-    return datetime.combine(datetime.fromisoformat(accounting_date), time(), CHINA).isoformat()
+    """The beginning of an accounting date, ISO 8601; empty where a city's word is none: it is listed all the same."""
+    try:
+        return datetime.combine(date.fromisoformat(accounting_date), time(), CHINA).isoformat()
+    except ValueError:
+        return ""
+
+
+def _time(said: str) -> str:
+    """A terminal's word for a time; empty where it is none."""
+    try:
+        return datetime.fromisoformat(said).astimezone(CHINA).isoformat()
+    except ValueError:
+        return ""
 
 
 def _side(route: Route | None) -> Side:

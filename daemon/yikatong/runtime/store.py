@@ -175,6 +175,8 @@ def _hand_over(slip: asyncio.Future[Any], outcome: Outcome) -> None:
         return  # the caller has left
     if outcome.refusal is None:
         slip.set_result(outcome.result)
+    elif isinstance(outcome.refusal, StopIteration):  # no future takes it, and its caller would wait for ever
+        slip.set_exception(RuntimeError(f"a job ran dry: {outcome.refusal!r}"))
     else:
         slip.set_exception(outcome.refusal)
 

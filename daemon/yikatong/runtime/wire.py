@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.core.credit_orders import (
     CreditAccepted,
@@ -190,7 +192,7 @@ def debit_answer_from_wire(transaction_id: str, wire: money.DebitAnswer) -> Debi
                     wire.fingerprint,
                     Fen(wire.balance_fen),
                     _named_city(wire),
-                    wire.accounting_date,
+                    _dated(wire.accounting_date),
                     wire.confirmed,
                 )
             case money.DEBIT_OUTCOME_DECLINED:
@@ -210,6 +212,13 @@ def debit_answer_from_wire(transaction_id: str, wire: money.DebitAnswer) -> Debi
     except ValueError:
         return Unfit()
     return Unfit()
+
+
+def _dated(accounting_date: str) -> str:
+    """Raises ValueError where it is no date, YYYY-MM-DD: it is a key of books, days and statements from here on."""
+    if date.fromisoformat(accounting_date).isoformat() != accounting_date:
+        raise ValueError("not written as an accounting date is")
+    return accounting_date
 
 
 def _name_city(wire: money.DebitAnswer, city: City) -> None:
@@ -397,7 +406,7 @@ def credit_answer_from_wire(transaction_id: str, wire: money.CreditAnswer) -> Cr
                     wire.reference,
                     Fen(wire.amount_fen),
                     wire.fingerprint,
-                    wire.accounting_date,
+                    _dated(wire.accounting_date),
                     Fen(wire.refundable_fen),
                     Fen(wire.balance_fen) if wire.HasField("balance_fen") else None,
                 )

@@ -135,8 +135,10 @@ class SessionLink:
     def __init__(self, gateway: GatewayChannel) -> None:
         self._stub = gateway.stub
 
-    async def sign_in(self, terminal_id: str, head: Head, software_version: str, *, renewal: bool = False) -> Granted:
-        """`renewal`: this process has been granted `head.epoch` before, and keeps it.
+    async def sign_in(
+        self, terminal_id: str, head: Head, software_version: str, *, renewal: bool = False, only_asking: bool = False
+    ) -> Granted:
+        """`renewal`: this process has been granted `head.epoch` before, and keeps it. `only_asking`: grants nothing.
 
         Raises LinkDown, and YikatongError TERMINAL_UNKNOWN or TERMINAL_SUPERSEDED where the gateway refuses."""
         request = gateway_pb2.SignInRequest(
@@ -147,6 +149,7 @@ class SessionLink:
             journal_head=head.hash,
             software_version=software_version,
             renewal=renewal,
+            only_asking=only_asking,
         )
         try:
             answer = await self._stub.SignIn(request, timeout=_CALL_S)

@@ -1,8 +1,13 @@
 """The journal's disk can't be written any more: nothing new begins, and what was promised is kept.
 
 Nothing can be recorded, so nothing is debited, decided or told as done. But a reversal that is decided stands in the
-journal, and so does a confirmation: the gateway is asked for both. Its answers are kept nowhere; the ordinary start
-after the repair asks once more, and is answered alike.
+journal: the gateway is asked for it. Its answer is kept nowhere; the ordinary start after the repair asks once more,
+and is answered alike.
+
+Where a sync has failed the kernel may show a record that was never acknowledged and is not on the disk. So the gateway
+is only asked whether this machine is the terminal, and keeps nothing of what the journal seems to be. Confirmations
+wait: one that was never acknowledged would meet the reversal that the next start decides. A reversal that was never
+acknowledged does no harm, for the next start, after a repair that forgets it, decides the same.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ import structlog
 from yikatong.core.bill import Bill
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.terminal_table import State
-from yikatong.core.transaction import Transaction
 from yikatong.core.values import TerminalId
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import LinkDown
@@ -32,9 +36,9 @@ from yikatong.terminal.live import Limits, Live, debit_order
 
 _log = structlog.get_logger(__name__)
 
-_PROMISED: Final = frozenset({State.REVERSING, State.ACCEPTED, State.APPROVED})
+_PROMISED: Final = frozenset({State.REVERSING, State.ACCEPTED})
 _LOOK_S: Final = 5.0
-_STATUS: Final = "磁盘只读：只完成冲正和确认 / read-only disk: reversals and confirmations only"
+_STATUS: Final = "磁盘只读：只完成冲正 / read-only disk: reversals only"
 
 
 async def keep_promises(config: DaemonConfig, *, stop: asyncio.Event, clock: Clock, limits: Limits) -> Reason | None:
@@ -107,7 +111,7 @@ async def _keep(
 async def _introduce(journal: Journal, link: SessionLink, terminal_id: TerminalId) -> Reason | None:
     """Whether the gateway takes this machine for the terminal. No epoch is granted, for none could be kept."""
     try:
-        await link.sign_in(terminal_id, await journal.head(), version("yikatong"), renewal=True)
+        await link.sign_in(terminal_id, await journal.head(), version("yikatong"), only_asking=True)
     except LinkDown:
         return Reason.GATEWAY_UNREACHABLE
     except YikatongError as error:
@@ -118,14 +122,10 @@ async def _introduce(journal: Journal, link: SessionLink, terminal_id: TerminalI
 
 
 async def _ask(calls: Calls, live: Live) -> None:
-    row: Transaction = live.row
-    if row.state is State.APPROVED:
-        answer: object = (await calls.confirmation(live)).answer
-    else:
-        answer = (await calls.reversal(live)).answer
+    answer = (await calls.reversal(live)).answer
     _log.info(
         "answered, and kept nowhere",
-        transaction_id=row.transaction_id,
-        state=row.state.value,
+        transaction_id=live.row.transaction_id,
+        state=live.row.state.value,
         answer=type(answer).__name__,
     )

@@ -87,7 +87,8 @@ class Runner:
         self._new_id, self._admit = new_id, admit
         self._live: dict[TransactionId, Live] = {}
         self._refused: deque[Transaction] = deque(maxlen=_REFUSED_KEPT)
-        self._failed = False
+        self._failed = self._closed = False
+        self._moves: set[asyncio.Task[None]] = set()
 
     # --- what a caller asks ---------------------------------------------------------------------------------------
 
@@ -120,6 +121,13 @@ class Runner:
         confirmation is on the disk is open.
         """
         live = await self._find(transaction_id)
+        if live.row.state is State.HELD and self._session.fenced:
+            raise YikatongError(
+                Reason.TERMINAL_SUPERSEDED,
+                "another machine is this terminal; whether the debit stands is decided there",
+                outcome=Moved.PENDING.value,
+                transaction_id=transaction_id,
+            )
         if live.row.state in {State.SENT, State.PREPARED}:
             raise YikatongError(Reason.OUTCOME_PENDING, "there is no approval yet", transaction_id=transaction_id)
         await self._happen(live, HisConfirmed())
@@ -226,10 +234,12 @@ class Runner:
 
     async def close(self) -> None:
         """Stops working; what is open is taken up by the next start."""
+        self._closed = True
         tasks = [task for live in self._live.values() for task in live.tasks.values()]
+        deciding = [task for live in self._live.values() for task in live.deciding]
         for live in self._live.values():
             self._drop(live, *live.tasks)
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *deciding, *self._moves, return_exceptions=True)
 
     # --- before the debit ----------------------------------------------------------------------------------------
 
@@ -329,6 +339,8 @@ class Runner:
     async def _happen(self, live: Live, event: Event) -> None:
         """One event, carried through even where the one who brings it is cancelled: memory never lags the journal."""
         move = asyncio.create_task(self._move(live, event))
+        self._moves.add(move)
+        move.add_done_callback(self._moves.discard)
         move.add_done_callback(lambda done: self._ended(live, done))
         await asyncio.shield(move)
 
@@ -512,8 +524,13 @@ class Runner:
         self._hub.tell(StageReached(live.row, stage, self._clock.now(), self._clock.boot_ms()))
 
     def _spawn(self, live: Live, name: str, work: Callable[[Live], Awaitable[Event]]) -> None:
-        """Starts a task of the row, whose event then happens. One that is already there is replaced."""
+        """Starts a task of the row, whose event then happens. One that is already there is replaced.
+
+        Not once the runner is closed: what is recorded by then is taken up by the next start.
+        """
         self._drop(live, name)
+        if self._closed:
+            return
 
         async def bring() -> None:
             event = await work(live)
@@ -535,6 +552,10 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task of a transaction failed", transaction_id=live.row.transaction_id, exc_info=error)
             self._failed = True
+            live.refused = live.refused or YikatongError(
+                Reason.INTERNAL, outcome=Moved.PENDING.value, transaction_id=live.row.transaction_id
+            )
+            self._wake(live)
             self._leave(Reason.INTERNAL)
 
     def _forget(self, live: Live) -> None:

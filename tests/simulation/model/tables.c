@@ -281,6 +281,8 @@ const struct move router_table[256][256] = {
     [REV][LEDGER_DENIED] = { .listed = 1, .next = REV, .reply = DENIED_BY_LEDGER },
     [REV][LEDGER_KEEPS_SILENT] = { .listed = 1, .next = REV, .reply = ACCEPTED },
     [REV][UPHELD] = { .listed = 1, .next = CONFIRMED, .reply = STORED },
+    [CONFIRMED][LEDGER_DENIED] = { .listed = 1, .next = CONFIRMED, .reply = DENIED_CONFIRMED },
+    [CONFIRMED][LEDGER_KEEPS_SILENT] = { .listed = 1, .next = CONFIRMED, .reply = DENIED_CONFIRMED },
     [REVDONE][REVERSAL] = { .listed = 1, .next = REVDONE, .reply = STORED_REVERSAL },
     [REVDONE][LEDGER_UNDID] = { .listed = 1, .next = REVDONE, .reply = STORED_REVERSAL },
     [REVDONE][LEDGER_KEEPS_SILENT] = { .listed = 1, .next = REVDONE, .reply = STORED_REVERSAL },

@@ -32,6 +32,7 @@ class SignInRequest(google.protobuf.message.Message):
     JOURNAL_HEAD_FIELD_NUMBER: builtins.int
     SOFTWARE_VERSION_FIELD_NUMBER: builtins.int
     RENEWAL_FIELD_NUMBER: builtins.int
+    ONLY_ASKING_FIELD_NUMBER: builtins.int
     terminal_id: builtins.str
     epoch: builtins.int
     """The journal as the terminal knows it: last granted epoch, last debit's sequence, number and hash of the last row."""
@@ -43,6 +44,10 @@ class SignInRequest(google.protobuf.message.Message):
     """The process that was granted `epoch` asks again: for what has changed, and for a gateway that has lost its record.
     It keeps its epoch. Debits may be on their way meanwhile, so its sequence may be a little behind what has come.
     """
+    only_asking: builtins.bool
+    """Only asks whether this machine is still the terminal: nothing is granted, and nothing of its journal is kept. A
+    terminal whose disk can't be written asks so, because its journal may seem to hold what it does not.
+    """
     def __init__(
         self,
         *,
@@ -53,8 +58,9 @@ class SignInRequest(google.protobuf.message.Message):
         journal_head: builtins.bytes = ...,
         software_version: builtins.str = ...,
         renewal: builtins.bool = ...,
+        only_asking: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "journal_head", b"journal_head", "journal_row", b"journal_row", "renewal", b"renewal", "sequence", b"sequence", "software_version", b"software_version", "terminal_id", b"terminal_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "journal_head", b"journal_head", "journal_row", b"journal_row", "only_asking", b"only_asking", "renewal", b"renewal", "sequence", b"sequence", "software_version", b"software_version", "terminal_id", b"terminal_id"]) -> None: ...
 
 Global___SignInRequest: typing_extensions.TypeAlias = SignInRequest
 
