@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from tests.support.cards import AnswersLink, DirectLink
+from tests.support.authentication import GENUINENESS, gated
+from tests.support.cards import AnswersLink, DirectLink, DirectReader, DirectVisit, at_once
 from tests.support.profiles import BY_VERSION, document
-from yikatong.core.ports import CardLink
+from yikatong.core.ports import CardLink, CardReader
 from yikatong.core.reasons import YikatongError
 from yikatong.drivers.card import SocialSecurityCard, text, tlv
+from yikatong.drivers.card.atr import historical_bytes
 from yikatong.drivers.card.chain import Budget, Limited
+from yikatong.drivers.card.psam import PsamAuthenticator
+from yikatong.simulators.card import issuer
 
 LIMIT_MS: Final = 50
 _CONTROL_INFORMATION: Final = bytes.fromhex("6F1C840F7378312E73682EC9E7BBE1B1A3D5CFA5098801059F0C03860101")
@@ -44,7 +49,7 @@ def recorded() -> list[list[bytes]]:
     reads = []
     for profile in BY_VERSION:
         link = _Recording(DirectLink(profile.make()))
-        document().read_identity(link)
+        at_once(document(profile, "psam").read(DirectVisit(link)))
         reads.append(link.answers)
     return reads
 
@@ -124,23 +129,73 @@ def _records(dice: random.Random) -> Callable[[], object]:
 def _atr(dice: random.Random) -> Callable[[], object]:
     link = AnswersLink(b"\x90\x00")
     link.atr = _bytes(dice, (bytes.fromhex("3B6D0000008154433086992501") + b"\0\0\0\1",), 64)
-    return lambda: Limited(link, Budget(), lambda: 0.0).atr
+    return lambda: historical_bytes(Limited(link, Budget(), lambda: 0.0).atr)
 
 
-def _reads(dice: random.Random, sound: list[list[bytes]]) -> Callable[[], object]:
-    answers = list(dice.choice(sound))
+def _some_damaged(dice: random.Random, sound: list[bytes]) -> list[bytes]:
+    answers = list(sound)
     for _ in range(dice.randint(1, 2)):
         at = dice.randrange(len(answers))
         answers[at] = (
             damaged(dice, answers[at]) if dice.random() < 0.6 else dice.randbytes(dice.choice((0, 1, 2, 2, 20)))
         )
-    link = Replay(answers, bytes(17))
+    return answers
+
+
+def _reads(dice: random.Random, sound: list[list[bytes]]) -> Callable[[], object]:
+    link = Replay(_some_damaged(dice, dice.choice(sound)), bytes(17))
     return lambda: SocialSecurityCard().read_identity(link)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What a gated card answered while a PSAM opened it, and what the PSAM answered at each of its uses."""
+
+    card: list[bytes]
+    psam: list[list[bytes]]
+    atr: bytes
+
+
+def opened() -> Opened:
+    card, uses = _Recording(DirectLink(gated())), list[_Recording]()
+
+    def psam() -> CardLink:
+        uses.append(_Recording(DirectLink(issuer.psam())))
+        return uses[-1]
+
+    _open(card, DirectReader(psam))
+    return Opened(card.answers, [use.answers for use in uses], card.atr)
+
+
+def _open(card: CardLink, psam: CardReader) -> object:
+    """With the same bytes said to the card each time, so that recorded answers are right again."""
+    said = itertools.count(1)
+    authenticator = PsamAuthenticator(psam, genuineness=GENUINENESS, random=lambda size: bytes((next(said),)) * size)
+    return at_once(SocialSecurityCard(authenticator=authenticator).read(DirectVisit(card)))
+
+
+def _authentication(dice: random.Random, sound: Opened) -> Callable[[], object]:
+    """Either the card or the PSAM is hostile."""
+    card, uses = sound.card, list(sound.psam)
+    if dice.random() < 0.5:
+        card = _some_damaged(dice, card)
+    else:
+        which = dice.randrange(len(uses))
+        uses[which] = _some_damaged(dice, uses[which])
+    powered = iter(uses)
+    psam = DirectReader(lambda: Replay(next(powered), bytes(17)))
+    return lambda: _open(Replay(card, sound.atr), psam)
+
+
 def parsers() -> dict[str, Callable[[random.Random], Callable[[], object]]]:
-    sound = recorded()
-    return {"tlv": _tlv, "records": _records, "atr": _atr, "reads": lambda dice: _reads(dice, sound)}
+    sound, authenticated = recorded(), opened()
+    return {
+        "tlv": _tlv,
+        "records": _records,
+        "atr": _atr,
+        "reads": lambda dice: _reads(dice, sound),
+        "authentication": lambda dice: _authentication(dice, authenticated),
+    }
 
 
 @dataclass
@@ -174,7 +229,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--count", type=int, default=1_000_000)
     asked.add_argument("--seed", type=int, default=1)
-    asked.add_argument("--parser", action="append", choices=("tlv", "records", "atr", "reads"))
+    asked.add_argument("--parser", action="append", choices=("tlv", "records", "atr", "reads", "authentication"))
     chosen = asked.parse_args()
     for name, tally in _all(chosen.parser, chosen.count, chosen.seed):
         print(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
+from yikatong.core.card import ReaderState
+from yikatong.core.ports import CardLink, CardVisit
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.core.values import Pin
+from yikatong.core.values import Pin, ReaderName
 from yikatong.simulators.card.port import PretendCard
+
+T = TypeVar("T")
 
 
 def pin(digits: str = "123456") -> Pin:
@@ -56,3 +62,45 @@ class AnswersLink:
         if not self._answers:
             raise YikatongError(Reason.CARD_REMOVED, "nothing more was written down")
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+class DirectVisit:
+    """A visit to whatever is at the other end of a link, in the caller's own thread."""
+
+    def __init__(self, link: CardLink) -> None:
+        self.link = link
+
+    async def run(self, job: Callable[[CardLink], T]) -> T:
+        return job(self.link)
+
+
+class DirectReader:
+    """A reader in the caller's own thread: each visit is to what `link` gives then, or raises."""
+
+    def __init__(self, link: Callable[[], CardLink], name: str = "direct") -> None:
+        self.name = ReaderName(name)
+        self._link = link
+
+    @asynccontextmanager
+    async def visit(self, *, wait_ms: int = 0) -> AsyncIterator[CardVisit]:
+        yield DirectVisit(self._link())
+
+    async def state(self) -> ReaderState:
+        return ReaderState(self.name, present=True, card_present=True)
+
+    async def watch(self) -> AsyncIterator[ReaderState]:
+        yield await self.state()
+
+    async def close(self) -> None:
+        return
+
+
+def at_once(work: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    work.close()
+    raise AssertionError("it waits")

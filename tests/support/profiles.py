@@ -5,19 +5,18 @@ Each is an invented person's; the names are the hard ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from yikatong.core.ports import CardLink
-from yikatong.drivers.card import OpenedCard, SocialSecurityCard
+from tests.support.authentication import by_centre, by_psam_of
+from yikatong.core.ports import CardDocument, CardVisit
+from yikatong.drivers.card import SocialSecurityCard
+from yikatong.simulators.card import issuer
 from yikatong.simulators.card.card import SimulatedCard
-from yikatong.simulators.card.cryptography import encrypt, session_key
 from yikatong.simulators.card.manners import Answering
 from yikatong.simulators.card.numbers import card_number, social_security_number
-from yikatong.simulators.card.personalisation import CardData
+from yikatong.simulators.card.personalisation import SM4, TRIPLE_DES, CardData
 from yikatong.simulators.card.port import PretendCard
-from yikatong.simulators.card.security import RKSSSE
 
 NAMES: Final = {
     "plain": "张测试",
@@ -40,6 +39,7 @@ class Profile:
 
     def make(self) -> PretendCard:
         card = SimulatedCard(self.data)
+        issuer.personalise(card)
         return Answering(card, _refuse_numbers) if self.by_tag else card
 
 
@@ -53,10 +53,11 @@ def _profiles(names: dict[str, str], ways: tuple[bool, ...]) -> list[Profile]:
     made = []
     for version, algorithm, gated in (
         ("1.00", None, False),
-        ("2.00", 1, False),
-        ("2.01", 1, False),
-        ("3.00", 3, False),
-        ("3.00", 1, True),
+        ("2.00", TRIPLE_DES, False),
+        ("2.01", TRIPLE_DES, False),
+        ("3.00", SM4, False),
+        ("3.00", TRIPLE_DES, True),
+        ("3.00", SM4, True),
     ):
         for kind, name in names.items():
             if version == "1.00" and kind in _INTO_THE_EXTENSION:
@@ -74,7 +75,8 @@ def _profiles(names: dict[str, str], ways: tuple[bool, ...]) -> list[Profile]:
                     gated=gated,
                 )
                 way = "by tag" if by_tag else "by number"
-                made.append(Profile(f"{version}{' gated' if gated else ''}, {kind}, {way}", data, by_tag))
+                gate = f" gated {'SM4' if algorithm == SM4 else '3DES'}" if gated else ""
+                made.append(Profile(f"{version}{gate}, {kind}, {way}", data, by_tag))
     return made
 
 
@@ -83,35 +85,25 @@ BY_VERSION: Final = _profiles({"split character": NAMES["split character"], "pla
 """One or two of each version, for what does not depend on names."""
 
 
-class Authenticating:
-    """Opens a gated card with the simulated card's own key: what an authenticator does, in short."""
-
-    def authenticate(self, link: CardLink, card: OpenedCard) -> None:
-        del card
-        challenge = link.transmit(bytes.fromhex("0084000008"))[:8]
-        data = bytes(range(8))
-        proof = encrypt(session_key(RKSSSE, challenge), data)
-        assert link.transmit(bytes.fromhex("0082000A10") + proof + data) == b"\x90\x00"
+WAYS: Final = ("psam", "centre")
+"""In which a gated card is opened."""
 
 
-def document() -> SocialSecurityCard:
-    return SocialSecurityCard(authenticator=Authenticating())
+def document(profile: Profile, way: str = "centre") -> SocialSecurityCard:
+    """What reads this card; a PSAM of its algorithm is in a reader of the caller's own thread."""
+    return SocialSecurityCard(authenticator=by_psam_of(profile.data.algorithm) if way == "psam" else by_centre())
 
 
-def read_as_written(profile: Profile) -> Callable[[CardLink], str]:
-    """A job that reads the card: what differs from what was written, empty where nothing does."""
-
-    def job(link: CardLink) -> str:
-        read = document().read_identity(link)
-        data = profile.data
-        pairs = (
-            (read.spec_version, data.version),
-            (read.name.reveal(), data.name),
-            (read.card_number.reveal(), data.card_number),
-            (read.social_security_number.reveal(), data.social_security_number),
-            (read.unreadable_fields, ()),
-            (read.atr, data.atr),
-        )
-        return "; ".join(f"{seen!r} for {written!r}" for seen, written in pairs if seen != written)
-
-    return job
+async def differences(reading: CardDocument, visit: CardVisit, profile: Profile) -> str:
+    """Reads the card: what differs from what was written, empty where nothing does."""
+    read = await reading.read(visit)
+    data = profile.data
+    pairs = (
+        (read.spec_version, data.version),
+        (read.name.reveal(), data.name),
+        (read.card_number.reveal(), data.card_number),
+        (read.social_security_number.reveal(), data.social_security_number),
+        (read.unreadable_fields, ()),
+        (read.atr, data.atr),
+    )
+    return "; ".join(f"{seen!r} for {written!r}" for seen, written in pairs if seen != written)

@@ -11,14 +11,12 @@ from tests.support.cards import AnswersLink, DirectLink, pin
 from yikatong.core.card import CardAlgorithm
 from yikatong.core.ports import CardLink
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.drivers.card import OpenedCard, SocialSecurityCard
+from yikatong.drivers.card import SocialSecurityCard
 from yikatong.simulators.card.card import SimulatedCard
-from yikatong.simulators.card.cryptography import encrypt, session_key
 from yikatong.simulators.card.deck import CITIES, DECK, DeckCard, find
 from yikatong.simulators.card.manners import Answering, always, to_reads
 from yikatong.simulators.card.numbers import card_number, social_security_number
 from yikatong.simulators.card.port import CardPulledError, PretendCard
-from yikatong.simulators.card.security import RKSSSE
 
 AT_THE_CARD = {
     Reason.CARD_NEEDS_AUTHENTICATION,
@@ -90,48 +88,6 @@ def test_the_algorithm_of_the_card() -> None:
 
     assert algorithm("third-generation") is CardAlgorithm.SM4
     assert algorithm("first-generation") is CardAlgorithm.TRIPLE_DES  # it does not say
-
-
-class _Terminal:
-    """What an authenticator does, in short, with the simulated card's own key."""
-
-    def __init__(self) -> None:
-        self.seen: list[OpenedCard] = []
-
-    def authenticate(self, link: CardLink, card: OpenedCard) -> None:
-        self.seen.append(card)
-        challenge = link.transmit(bytes.fromhex("0084000008"))[:8]
-        data = bytes(range(8))
-        proof = encrypt(session_key(RKSSSE, challenge), data)
-        assert link.transmit(bytes.fromhex("0082000A10") + proof + data) == b"\x90\x00"
-
-
-def test_a_gated_card_is_read_after_authentication() -> None:
-    terminal = _Terminal()
-    card = find("third-generation-gated")
-    identity = SocialSecurityCard(authenticator=terminal).read_identity(DirectLink(card.make()))
-    assert identity.social_security_number.reveal() == card.data.social_security_number
-    assert [seen.spec_version for seen in terminal.seen] == ["3.00"]
-
-
-def test_an_open_card_is_not_authenticated() -> None:
-    terminal = _Terminal()
-    SocialSecurityCard(authenticator=terminal).read_identity(DirectLink(find("third-generation").make()))
-    assert terminal.seen == []
-
-
-def test_authentication_is_tried_once() -> None:
-    class Useless:
-        times = 0
-
-        def authenticate(self, link: CardLink, card: OpenedCard) -> None:
-            self.times += 1
-
-    useless = Useless()
-    with pytest.raises(YikatongError) as caught:
-        SocialSecurityCard(authenticator=useless).read_identity(DirectLink(find("third-generation-gated").make()))
-    assert caught.value.reason is Reason.CARD_NEEDS_AUTHENTICATION
-    assert useless.times == 1
 
 
 def _chip() -> SimulatedCard:
@@ -377,18 +333,6 @@ def test_the_card_that_was_read_is_recognised_in_its_session_alone(key: str) -> 
         document.recognise(link, identity)
     assert caught.value.reason is Reason.CARD_REMOVED
     card.power_off()
-    with pytest.raises(YikatongError) as caught:
-        document.recognise(link, identity)
-    assert caught.value.reason is Reason.CARD_REMOVED
-
-
-def test_a_gated_card_that_lost_its_rights_is_not_recognised() -> None:
-    document, card = SocialSecurityCard(authenticator=_Terminal()), find("third-generation-gated").make()
-    link = DirectLink(card)
-    identity = document.read_identity(link)
-    document.recognise(link, identity)
-    card.reset()
-    link.transmit(bytes.fromhex("00A404000F7378312E73682EC9E7BBE1B1A3D5CF"))
     with pytest.raises(YikatongError) as caught:
         document.recognise(link, identity)
     assert caught.value.reason is Reason.CARD_REMOVED

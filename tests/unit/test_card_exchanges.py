@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from tests.support import exchanges
-from tests.support.cards import DirectLink, WrittenLink, pin
-from tests.support.psam import PsamAuthenticator
+from tests.support.cards import DirectLink, DirectReader, DirectVisit, WrittenLink, pin
 from yikatong.core.card import CardAlgorithm
+from yikatong.core.card_authentication import CardQuestion
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.card import SocialSecurityCard
+from yikatong.drivers.card.centre import CentreAuthenticator
+from yikatong.drivers.card.psam import PsamAuthenticator
 from yikatong.simulators.card.card import SimulatedCard
 from yikatong.simulators.card.cryptography import encrypt, session_key
 from yikatong.simulators.card.personalisation import CardData
@@ -136,20 +138,49 @@ def test_the_driver_meets_the_gate_of_the_written_card() -> None:
     assert caught.value.facts == {"item": "card_number", "sw": "6982"}
 
 
-def test_the_driver_reads_the_gated_card_with_a_psam_as_written() -> None:
-    sound = replace(GATED, social_security_number="110101190000010012")  # the written one is careless: see FREE_READ
-    card = DirectLink(_card(sound, challenges=("A1A2A3A4A5A6A7A8",)))
+SOUND = replace(GATED, social_security_number="110101190000010012")
+"""The written number is careless: see FREE_READ."""
+
+
+async def test_the_driver_reads_the_gated_card_with_a_psam_as_written() -> None:
+    card = DirectLink(_card(SOUND, challenges=("A1A2A3A4A5A6A7A8",)))
     psam = DirectLink(SimulatedPsam())
-    authenticator = PsamAuthenticator(psam, original=lambda: bytes.fromhex("B1B2B3B4B5B6B7B8"))
-    identity = SocialSecurityCard(authenticator=authenticator).read_identity(card)
+    authenticator = PsamAuthenticator(DirectReader(lambda: psam), random=lambda _: bytes.fromhex("B1B2B3B4B5B6B7B8"))
+    identity = await SocialSecurityCard(authenticator=authenticator).read(DirectVisit(card))
     assert identity.card_number.reveal() == "T0000001X"
     assert identity.name.reveal() == "张测试"
     written = {
         chip: [bytes.fromhex(command) for to, command, _ in exchanges.PSAM_AUTHENTICATION if to == chip]
         for chip in ("card", "PSAM")
     }
-    assert psam.sent == written["PSAM"]
+    by_name = bytes.fromhex("00A4040006D15600000590")  # §5.3 has it too; only a PSAM has this name
+    assert psam.sent == [by_name, *written["PSAM"][1:]]
     assert [apdu for apdu in card.sent if apdu[1] in {0x84, 0x82}] == written["card"]
+
+
+async def test_the_driver_reads_the_gated_card_through_the_centre_as_written() -> None:
+    """§10.3: the centre's answer is written there too, and the card's to it."""
+
+    class Centre:
+        async def authenticate(self, question: CardQuestion) -> bytes:
+            assert question.proof.answer.hex().upper() == "2BE2C2D96716C603"
+            assert question.challenge is not None
+            assert question.challenge.factor.hex().upper() == "A1A2A3A4A5A6A7A8", "the last challenge"
+            assert question.challenge.data.hex().upper() == "B1B2B3B4B5B6B7B8"
+            assert question.historical_bytes.hex().upper() == "00815443309999250101000001"
+            assert question.holder.region.code == "990001"
+            return bytes.fromhex("9650817D715E2C40")
+
+        async def check(self) -> None: ...
+
+    said = iter((bytes.fromhex("1122334455667788"), bytes.fromhex("8877665544332211")))
+    authenticator = CentreAuthenticator(Centre(), random=lambda _: next(said))
+    card = DirectLink(_card(SOUND, challenges=("B1B2B3B4B5B6B7B8", "A1A2A3A4A5A6A7A8")))
+    identity = await SocialSecurityCard(authenticator=authenticator).read(DirectVisit(card))
+    assert identity.card_number.reveal() == "T0000001X"
+    written = [bytes.fromhex(command) for command, _ in exchanges.AUTHENTICATION]
+    wanted = {0x88, 0x84, 0x82}
+    assert [apdu for apdu in card.sent if apdu[1] in wanted] == [apdu for apdu in written if apdu[1] in wanted]
 
 
 def test_the_driver_presents_the_pin_as_written() -> None:

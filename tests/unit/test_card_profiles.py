@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.cards import DirectLink, pin
-from tests.support.profiles import BY_VERSION, NAMES, PROFILES, Profile, document, read_as_written
+from tests.support.cards import DirectLink, DirectVisit, pin
+from tests.support.profiles import BY_VERSION, NAMES, PROFILES, WAYS, Profile, differences, document
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Pin
 from yikatong.runtime.clock import SystemClock
@@ -35,17 +35,32 @@ def test_the_profiles_are_what_they_are_called() -> None:
     assert "·" in NAMES["middle dot"]
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.key)
-def test_it_reads_as_written(profile: Profile) -> None:
+def ways(profile: Profile) -> tuple[str, ...]:
+    """A card that reads freely is read in one way."""
+    return WAYS if profile.data.gated else WAYS[:1]
+
+
+READS = [(profile, way) for profile in PROFILES for way in ways(profile)]
+DEBITS = [(profile, way) for profile in BY_VERSION for way in ways(profile)]
+
+
+def key(point: object) -> str:
+    return point.key if isinstance(point, Profile) else str(point)
+
+
+@pytest.mark.parametrize(("profile", "way"), READS, ids=key)
+async def test_it_reads_as_written(profile: Profile, way: str) -> None:
     link = DirectLink(profile.make())
-    assert read_as_written(profile)(link) == ""
+    assert await differences(document(profile, way), DirectVisit(link), profile) == ""
+    opened = [command for command in link.sent if command[1] in {0x88, 0x82}]
+    assert len(opened) == (2 if profile.data.gated else 0)
     ways = {command[3] & 0b111 for command in link.sent if command[1] == 0xB2}
     assert 0b000 in ways if profile.by_tag else ways == {0b100}
 
 
-@pytest.mark.parametrize("profile", BY_VERSION, ids=lambda profile: profile.key)
-async def test_pulled_out_at_any_command_it_says_so_and_the_next_card_reads(profile: Profile) -> None:
-    """Reading, PIN, and the last question before money is asked for."""
+@pytest.mark.parametrize(("profile", "way"), DEBITS, ids=key)
+async def test_pulled_out_at_any_command_it_says_so_and_the_next_card_reads(profile: Profile, way: str) -> None:
+    """Reading, authentication, PIN, and the last question before money is asked for."""
 
     class Cardholder:
         async def ask(self, *, timeout_ms: int) -> Pin:
@@ -63,7 +78,7 @@ async def test_pulled_out_at_any_command_it_says_so_and_the_next_card_reads(prof
             return presented.identity.card_number.reveal()
 
     reader = SimulatedReader()
-    desk = Desk(reader, document(), SystemClock(), pin_entry=Cardholder(), pin_timeout_ms=1)
+    desk = Desk(reader, document(profile, way), SystemClock(), pin_entry=Cardholder(), pin_timeout_ms=1)
     whole = _Counting(profile.make())
     assert await debit(whole) == profile.data.card_number
     for command in range(1, whole.commands + 1):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
+from dataclasses import replace
 
 import pytest
 
-from tests.support import exchanges
-from tests.support.cards import DirectLink
-from tests.support.psam import PsamAuthenticator, card_factor, city_factor, province_factor
-from yikatong.drivers.card import SocialSecurityCard
+from tests.support import ciphers
+from yikatong.simulators.card import issuer
 from yikatong.simulators.card.card import SimulatedCard
 from yikatong.simulators.card.cryptography import diversified, encrypt, session_key
 from yikatong.simulators.card.deck import find
+from yikatong.simulators.card.personalisation import SM4, TRIPLE_DES
 from yikatong.simulators.card.port import PretendCard
 from yikatong.simulators.card.psam import SimulatedPsam, by_region_and_card
 from yikatong.simulators.card.security import KEY_RKSSSE
@@ -124,49 +123,33 @@ def test_levels(psam: SimulatedPsam, command: str, factors: list[str]) -> None:
     assert _ask(psam, ENCIPHER, "00C0000008") == expected.hex().upper() + "9000"
 
 
-def test_the_factors_of_a_region() -> None:
-    """As card-facts §5.3 spells them."""
-    assert city_factor("990001").hex() == "3939303030317378"
-    assert province_factor("990001").hex() == "3939303030307368"
-
-
 def _gated() -> SimulatedCard:
     card = find("third-generation-gated").make()
     assert isinstance(card, SimulatedCard)
     return card
 
 
-def _authenticator(psam: SimulatedPsam) -> PsamAuthenticator:
-    return PsamAuthenticator(DirectLink(psam), original=lambda: secrets.token_bytes(8))
+def test_a_psam_that_waits_to_be_authorised() -> None:
+    psam = SimulatedPsam(authorised=False)
+    psam.power_on()
+    assert _ask(psam, APPLICATION, KEY) == "6982"
+    assert _ask(psam, "00B0960006") == "3700000000019000"
 
 
-def test_a_psam_makes_the_gated_card_of_the_deck_readable() -> None:
-    card = _gated()
-    document = SocialSecurityCard(authenticator=_authenticator(SimulatedPsam()))
-    identity = document.read_identity(DirectLink(card))
-    assert identity.social_security_number.reveal() == card.data.social_security_number
-    assert identity.unreadable_fields == ()
-
-
-def _with_own_key(region: str | None = None) -> SimulatedCard:
-    """A gated card whose RKssse is diversified for itself, and for its own region or another."""
-    card = _gated()
-    factors = [card_factor(card.atr), city_factor(region or card.data.issuing_region)]
-    card.security.keys[KEY_RKSSSE] = by_region_and_card(MASTER, factors)
-    return card
-
-
-def test_a_card_with_a_key_of_its_own_is_opened_by_its_own_factors(psam: SimulatedPsam) -> None:
-    card = _with_own_key()
-    identity = SocialSecurityCard(authenticator=_authenticator(psam)).read_identity(DirectLink(card))
-    assert identity.card_number.reveal() == card.data.card_number
-
-
-def test_a_card_whose_key_was_made_for_another_city_stays_shut(psam: SimulatedPsam) -> None:
-    card = _with_own_key("990002")
-    with pytest.raises(AssertionError, match="0082000a10 → 63c5"):
-        SocialSecurityCard(authenticator=_authenticator(psam)).read_identity(DirectLink(card))
-    assert _ask(card, exchanges.ENTRY[0][0], "00B2072C0B") == "6982"
+@pytest.mark.parametrize(("name", "number"), [("3DES", TRIPLE_DES), ("SM4", SM4)])
+def test_the_test_issuers_psam_and_cards_fit_each_other(name: str, number: int) -> None:
+    """Computed once more without a library (tests/support/ciphers.py)."""
+    masters, data = issuer.MASTERS[number], replace(_gated().data, algorithm=number)
+    card, psam = SimulatedCard(data), issuer.psam(number)
+    issuer.personalise(card)
+    psam.power_on()
+    for master, own in ((masters.irk, card.security.irk), (masters.rkssse, card.security.keys[KEY_RKSSSE])):
+        assert own == ciphers.card_key(name, master, data.atr[4:], data.issuing_region, 2)
+    factors = (data.atr[-8:] + data.issuing_region.encode() + b"sx").hex()
+    challenge, block = bytes.fromhex(CHALLENGE), bytes.fromhex("B1B2B3B4B5B6B7B8")
+    told = _ask(psam, APPLICATION, "BFDE470A18" + factors + CHALLENGE, ENCIPHER, "00C0000008")
+    own = card.security.keys[KEY_RKSSSE]
+    assert told == ciphers.cryptogram(name, own, challenge, block).hex().upper() + "9000"
 
 
 def test_the_unblocking_key_opens_the_reload_of_a_pin() -> None:

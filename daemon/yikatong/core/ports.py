@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from yikatong.core.card import CardIdentity, ReaderState, ResidentCard
+from yikatong.core.card_authentication import CardKey, CardQuestion, KeyHolder
 from yikatong.core.values import Pin, ReaderName, VoucherCode
 
 T = TypeVar("T")
@@ -58,10 +59,15 @@ class CardReader(Protocol):
 
 
 class CardDocument(Protocol):
-    """The social security card as a document. Every method runs inside the reader's thread."""
+    """The social security card as a document. What takes a link runs inside the reader's thread."""
 
-    def read_identity(self, link: CardLink) -> CardIdentity:
-        """Raises NOT_A_SOCIAL_SECURITY_CARD, CARD_MALFORMED, CARD_NEEDS_AUTHENTICATION, and what the link raises."""
+    async def read(self, visit: CardVisit) -> CardIdentity:
+        """Reads the card of this visit, authenticated first where it wants that.
+
+        Raises NOT_A_SOCIAL_SECURITY_CARD, CARD_MALFORMED, CARD_NEEDS_AUTHENTICATION where nothing here can do that,
+        what `CardAuthenticator` and the visit raise, and CARD_NOT_GENUINE, CARD_ALGORITHM_UNSUPPORTED,
+        CARD_AUTHENTICATION_REFUSED, CARD_AUTHENTICATION_BLOCKED.
+        """
 
     def recognise(self, link: CardLink, identity: CardIdentity) -> None:
         """Asks the card, in the session in which it was read, whether it is still the one.
@@ -72,6 +78,43 @@ class CardDocument(Protocol):
 
     def verify_pin(self, link: CardLink, pin: Pin) -> None:
         """Presents the PIN once. Raises PIN_WRONG (fact `tries_left`), PIN_BLOCKED, and what the link raises."""
+
+
+class CardAuthenticator(Protocol):
+    """Where the keys are that open cards: a PSAM in the terminal, or the centre."""
+
+    async def check(self) -> str:
+        """What answers there, for people: a PSAM's terminal number, or nothing. Moves no card.
+
+        Raises NO_PSAM, PSAM_FAILED, PSAM_UNSUITABLE, HSM_UNAVAILABLE, and DEVICE_BUSY while a card is authenticated.
+        """
+
+
+class CardCentre(Protocol):
+    """The centre (省平台), whose security module authenticates cards in two steps (card-facts §5.4)."""
+
+    async def authenticate(self, question: CardQuestion) -> bytes:
+        """The card's challenge answered, 8 bytes; nothing where none was asked. Ends within a time of its own.
+
+        Raises CARD_NOT_GENUINE, NO_CARD_KEY, CARD_ALGORITHM_UNSUPPORTED, HSM_UNAVAILABLE, TOO_MANY_AUTHENTICATIONS,
+        GATEWAY_UNREACHABLE, and why this terminal may not ask.
+        """
+
+    async def check(self) -> None:
+        """Raises HSM_UNAVAILABLE where the centre is known to have no security module."""
+
+
+class Hsm(Protocol):
+    """The security module (加密机) of the centre. Keys never leave it: it is asked for cryptograms."""
+
+    async def cryptogram(self, key: CardKey, holder: KeyHolder, factor: bytes, data: bytes) -> bytes:
+        """`data` under the session key that `factor` makes of the holder's own key; 8 bytes each.
+
+        Raises NO_CARD_KEY, CARD_ALGORITHM_UNSUPPORTED, HSM_UNAVAILABLE.
+        """
+
+    def close(self) -> None:
+        """Keys that were in this process are wiped."""
 
 
 class PinEntry(Protocol):

@@ -53,6 +53,15 @@ class Reason(Enum):
     CARD_NOT_GENUINE = "CARD_NOT_GENUINE"
     CARD_MALFORMED = "CARD_MALFORMED"
     CARD_NEEDS_AUTHENTICATION = "CARD_NEEDS_AUTHENTICATION"
+    CARD_AUTHENTICATION_REFUSED = "CARD_AUTHENTICATION_REFUSED"
+    CARD_AUTHENTICATION_BLOCKED = "CARD_AUTHENTICATION_BLOCKED"
+    CARD_ALGORITHM_UNSUPPORTED = "CARD_ALGORITHM_UNSUPPORTED"
+    NO_PSAM = "NO_PSAM"
+    PSAM_FAILED = "PSAM_FAILED"
+    PSAM_UNSUITABLE = "PSAM_UNSUITABLE"
+    HSM_UNAVAILABLE = "HSM_UNAVAILABLE"
+    NO_CARD_KEY = "NO_CARD_KEY"
+    TOO_MANY_AUTHENTICATIONS = "TOO_MANY_AUTHENTICATIONS"
     NO_READER = "NO_READER"
     READER_FAILED = "READER_FAILED"
     PCSCD_NOT_RUNNING = "PCSCD_NOT_RUNNING"
@@ -171,7 +180,16 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.CARD_EXPIRED: _before("卡已过有效期。", "The card has expired.", "请持卡人到发卡地换卡。", "The cardholder needs a new card from the issuer."),
     Reason.CARD_NOT_GENUINE: _before("卡认证未通过。", "The card failed its authentication.", "请勿继续交易，并拨打故障热线。", "Do not go on; call the fault hotline."),
     Reason.CARD_MALFORMED: _before("卡内数据不符合规范。", "The card's data break the specification.", "请重新插卡；仍然失败时请到发卡地检测此卡。", "Insert it again; if it fails again the issuer must check the card."),
-    Reason.CARD_NEEDS_AUTHENTICATION: _before("此卡须先认证才能读取，本终端尚不支持。", "This card must be authenticated before it can be read, which this terminal cannot do yet.", "请到支持第三代卡认证的窗口办理。", "Use a window that can authenticate third-generation cards."),
+    Reason.CARD_NEEDS_AUTHENTICATION: _before("此卡须先认证才能读取，本终端没有所需的认证。", "This card must be authenticated before it can be read, and this terminal has not what that takes.", "请到能认证第三代卡的窗口办理；维护人员见终端手册“卡认证”。", "Use a window that authenticates third-generation cards; technicians: the manual of the terminal, card authentication."),
+    Reason.CARD_AUTHENTICATION_REFUSED: _never(Status.FAILED_PRECONDITION, "卡不接受本终端的认证。", "The card does not accept this terminal.", "请勿重复插卡：每次会减少卡的认证次数；请到其他窗口办理，并拨打故障热线检查 PSAM 或密钥。", "Do not insert it again: each time costs one of its tries. Use another window, and call the fault hotline: PSAM or keys must be checked."),
+    Reason.CARD_AUTHENTICATION_BLOCKED: _never(Status.FAILED_PRECONDITION, "卡的认证密钥已锁定。", "The card has blocked the key that terminals prove themselves by.", "请持卡人到发卡地处理；可改用现金支付。", "The cardholder must go to the issuer; take another means of payment."),
+    Reason.CARD_ALGORITHM_UNSUPPORTED: _before("不支持此卡的密码算法。", "The card's cipher is not supported.", "请到发卡地的窗口办理；可改用现金支付。", "Use a window in the city that issued it; take another means of payment."),
+    Reason.NO_PSAM: _before("终端中没有 PSAM 卡。", "There is no PSAM in the terminal.", "请插好 PSAM 卡，检查其读卡器；运行 yikatong doctor。", "Insert the PSAM, check its reader; run yikatong doctor.", status=Status.UNAVAILABLE),
+    Reason.PSAM_FAILED: _before("PSAM 卡故障。", "The PSAM failed.", "请重新插好 PSAM 卡；仍然失败时请更换 PSAM 并拨打故障热线。", "Reseat the PSAM; if it fails again replace it and call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.PSAM_UNSUITABLE: _before("PSAM 卡不适用：不是本地社保 PSAM，或缺少所需密钥，或尚未授权。", "The PSAM is not the right one: of another kind, without the key that is needed, or not authorised yet.", "请换上经办机构发放并已授权的 PSAM，核对 psam_key；请拨打故障热线。", "Put in the PSAM that the agency handed out and authorised, check psam_key; call the fault hotline."),
+    Reason.HSM_UNAVAILABLE: _before("网关的加密机不可用，无法认证此卡。", "The gateway's security module is not available; the card can't be authenticated.", "请稍后再试，或到其他窗口办理；请拨打故障热线。", "Try again later or use another window; call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.NO_CARD_KEY: _before("网关没有此卡发卡地的认证密钥。", "The gateway has no key for cards of this issuer.", "请到发卡地的窗口办理，或改用现金支付；可拨打政策热线咨询。", "Use a window in the city that issued it, or take another means of payment; ask the policy hotline."),
+    Reason.TOO_MANY_AUTHENTICATIONS: _before("本终端的卡认证过于频繁。", "This terminal asks for too many card authentications.", "请等一分钟再试；反复出现时请拨打故障热线。", "Wait a minute and try again; if it happens again and again call the fault hotline.", status=Status.RESOURCE_EXHAUSTED),
     Reason.NO_READER: _before("找不到读卡器。", "No card reader was found.", "请检查读卡器连线；运行 yikatong doctor。", "Check the reader's cable; run yikatong doctor.", status=Status.UNAVAILABLE),
     Reason.READER_FAILED: _before("读卡器故障。", "The card reader failed.", "请重新插拔读卡器；仍然失败时请拨打故障热线。", "Unplug and replug the reader; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.PCSCD_NOT_RUNNING: _before("智能卡服务 pcscd 没有运行。", "The smart card service pcscd is not running.", "请运行 systemctl restart pcscd；仍然失败时拨打故障热线。", "Run systemctl restart pcscd; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),

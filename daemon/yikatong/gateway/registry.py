@@ -132,6 +132,11 @@ class Registry:
         institution = self.member_of(terminal_id).institution
         return [terminal for terminal, where in self._terminals.items() if where == institution]
 
+    def demand_agreement(self, terminal_id: str) -> None:
+        """Raises as `member_of`, and INSTITUTION_SUSPENDED, INSTITUTION_TERMINATED."""
+        if (reason := _AGREEMENT_REASON[self.member_of(terminal_id).agreement]) is not None:
+            raise YikatongError(reason, "there is no agreement in force with the institution")
+
     def refusal(self, terminal_id: str, institution: Institution, treatment_region: Region) -> Reason | None:
         """Why this terminal may make no new debit, None where it may."""
         try:

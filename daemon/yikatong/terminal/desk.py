@@ -73,7 +73,7 @@ class Desk:
         stage(Stage.WAITING_FOR_CARD)
         async with self.reader.visit(wait_ms=wait_ms) as visit:
             stage(Stage.READING_CARD)
-            identity = await visit.run(self._document.read_identity)
+            identity = await self._document.read(visit)
             today = (self._clock.now() + _CHINA).date().isoformat()
             if identity.expiry_date and identity.expiry_date < today:
                 raise YikatongError(Reason.CARD_EXPIRED, "the card has expired", expiry=identity.expiry_date)

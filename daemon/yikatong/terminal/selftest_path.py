@@ -108,7 +108,7 @@ class TestPath:
     async def read_card(self) -> tuple[str, str]:
         """Every field of the pretend card is read exactly as it was written."""
         async with self._reader.visit() as visit:
-            read = await visit.run(self._bench.document.read_identity)
+            read = await self._bench.document.read(visit)
         if wrong := _differing(read, self._bench.expected):
             names = ", ".join(wrong)
             raise Failed(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import dataclass, field
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from yikatong.core.card import CardAlgorithm, CardIdentity
-from yikatong.core.ports import CardLink
+from yikatong.core.ports import CardLink, CardVisit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import CardIdentificationCode, PersonName, Pin
 from yikatong.drivers.card import records, text, tlv
+from yikatong.drivers.card.authentication import Authenticator, CardAtHand, OpenedCard
 from yikatong.drivers.card.chain import Budget, CorrectedLength, FetchedResponse, Limited
 from yikatong.drivers.card.records import Files, GatedError, Item, Numbering, split
 
@@ -21,61 +23,61 @@ _NOT_OURS: Final = frozenset({0x6700, 0x6A80, 0x6A82, 0x6A86, 0x6A88, 0x6B00, 0x
 """What cards of other kinds answer to the name of our environment."""
 _ALGORITHM_TAG: Final = 0x9F0C
 _ALGORITHMS: Final = {1: CardAlgorithm.TRIPLE_DES, 2: CardAlgorithm.SSF33, 3: CardAlgorithm.SM4}
+_REFUSING_KEPT: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class OpenedCard:
-    """What is known of a card before it has been authenticated: enough to diversify its keys."""
+@dataclass(slots=True)
+class _Stay:
+    """A powered card: what it may still cost, and whether its environment has been entered."""
 
-    atr: bytes
-    algorithm: CardAlgorithm
-    spec_version: str
-    identification_code: CardIdentificationCode
-
-
-class Authenticator(Protocol):
-    """Opens a gated third-generation card, with a PSAM or through the centre (card-facts §5). None is shipped yet."""
-
-    def authenticate(self, link: CardLink, card: OpenedCard) -> None:
-        """Runs internal and external authentication. Raises CARD_NOT_GENUINE, and what the link raises."""
+    budget: Budget = field(default_factory=Budget)
+    entered: bool = False
 
 
 class SocialSecurityCard:
     """Implements `core.ports.CardDocument`. One object serves any number of readers.
 
     A card that cannot be read for want of authentication is authenticated once, where an authenticator is given, and
-    read again. Limits (`drivers.card.chain`) hold for a link's whole life. `clock` is monotonic, in seconds.
+    read again in the same session; with `every_card` those that read freely have to prove that they are genuine. A card
+    that has refused is not authenticated again by this object: each refusal costs it one of its tries.
+
+    Limits (`drivers.card.chain`) hold for a link's whole life. `clock` is monotonic, in seconds.
     """
 
     def __init__(
-        self, *, authenticator: Authenticator | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        authenticator: Authenticator | None = None,
+        every_card: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._authenticator, self._clock = authenticator, clock
-        self._budgets: WeakKeyDictionary[CardLink, Budget] = WeakKeyDictionary()
+        self._authenticator, self._every_card, self._clock = authenticator, every_card, clock
+        self._stays: WeakKeyDictionary[CardLink, _Stay] = WeakKeyDictionary()
+        self._refusing: deque[CardIdentificationCode] = deque(maxlen=_REFUSING_KEPT)
+
+    async def read(self, visit: CardVisit) -> CardIdentity:
+        """See the port. Between the steps the visit holds the card, and its reader's thread is free."""
+        opened, outcome = await visit.run(self._attempt)
+        gated = isinstance(outcome, GatedError)
+        if self._authenticator is not None and (gated or self._every_card):
+            await self._authenticate(self._authenticator, CardAtHand(opened, visit, self._limited), opening=gated)
+            if gated:
+                outcome = await visit.run(lambda link: _identity_or_gate(Files(self._chain(link)), opened))
+        return _read(outcome)
 
     def read_identity(self, link: CardLink) -> CardIdentity:
-        """See the port. What is not needed for a debit and cannot be read is named in `unreadable_fields`."""
-        limited = self._limited(link)
-        chain = FetchedResponse(CorrectedLength(limited))
-        algorithm = _select(chain)
-        files = Files(chain)
-        opened = OpenedCard(limited.atr, algorithm, *_version_and_code(files))
-        try:
-            return _identity(files, opened)
-        except GatedError as error:
-            if self._authenticator is None or not _may_be_gated(opened, error):
-                raise _refused(opened, error) from error
-        self._authenticator.authenticate(chain, opened)
-        try:
-            return _identity(Files(chain), opened)
-        except GatedError as error:
-            raise _refused(opened, error) from error
+        """A read without authentication, in the reader's thread. Raises as `read`.
+
+        What is not needed for a debit and cannot be read is named in `unreadable_fields`.
+        """
+        _, outcome = self._attempt(link)
+        return _read(outcome)
 
     def recognise(self, link: CardLink, identity: CardIdentity) -> None:
         """See the port. The environment is not selected again: a card that was without power for a moment is back in
         its master file, without its rights, and gives itself away even where its number is the same.
         """
-        files = Files(FetchedResponse(CorrectedLength(self._limited(link))))
+        files = Files(self._chain(link))
         try:
             value = files.read(records.CARD_NUMBER, records.numbering(identity.spec_version))
         except GatedError as error:
@@ -92,7 +94,8 @@ class SocialSecurityCard:
     def verify_pin(self, link: CardLink, pin: Pin) -> None:
         """See the port. VERIFY goes to the card exactly once, whatever it answers; buffers are wiped."""
         limited = self._limited(link)
-        _select(FetchedResponse(CorrectedLength(limited)))
+        if not self._stay(link).entered:  # entered again, it may take the rights away that authentication gave
+            _select(self._chain(link))
         command = bytearray(5 + (len(pin.digits) + 1) // 2)  # its full size at once: growing would leave a copy behind
         try:
             _write_verify(command, pin)
@@ -102,8 +105,36 @@ class SocialSecurityCard:
                 command[i] = 0
         _judge_pin(status)
 
+    def _attempt(self, link: CardLink) -> tuple[OpenedCard, CardIdentity | GatedError]:
+        """Enters the environment and reads: what is known of the card, and what was read or the refusal."""
+        chain = self._chain(link)
+        algorithm = _select(chain)
+        self._stay(link).entered = True
+        files = Files(chain)
+        opened = OpenedCard(chain.atr, algorithm, *_version_and_code(files))
+        return opened, _identity_or_gate(files, opened)
+
+    async def _authenticate(self, authenticator: Authenticator, card: CardAtHand, *, opening: bool) -> None:
+        code = card.known.identification_code
+        if opening and code in self._refusing:
+            raise YikatongError(
+                Reason.CARD_AUTHENTICATION_REFUSED, "it has refused before, and is not tried again until a restart"
+            )
+        try:
+            await authenticator.authenticate(card, opening=opening)
+        except YikatongError as error:
+            if error.reason is Reason.CARD_AUTHENTICATION_REFUSED:
+                self._refusing.append(code)
+            raise
+
+    def _stay(self, link: CardLink) -> _Stay:
+        return self._stays.setdefault(link, _Stay())
+
+    def _chain(self, link: CardLink) -> CardLink:
+        return FetchedResponse(CorrectedLength(self._limited(link)))
+
     def _limited(self, link: CardLink) -> Limited:
-        return Limited(link, self._budgets.setdefault(link, Budget()), self._clock)
+        return Limited(link, self._stay(link).budget, self._clock)
 
 
 def _select(chain: CardLink) -> CardAlgorithm:
@@ -144,11 +175,22 @@ def _session_lost(status: int = 0) -> YikatongError:
     return YikatongError(Reason.CARD_REMOVED, "the card is no longer in the session in which it was read", **facts)
 
 
-def _refused(card: OpenedCard, error: GatedError) -> YikatongError:
-    facts = {"item": error.item.name, "sw": f"{error.status:04X}"}
-    if _may_be_gated(card, error):
-        return YikatongError(Reason.CARD_NEEDS_AUTHENTICATION, "the card does not give this item freely", **facts)
-    return tlv.malformed("the card refuses an item", **facts)
+def _read(outcome: CardIdentity | GatedError) -> CardIdentity:
+    if isinstance(outcome, GatedError):
+        raise YikatongError(
+            Reason.CARD_NEEDS_AUTHENTICATION, "the card does not give this item", **outcome.facts
+        ) from outcome
+    return outcome
+
+
+def _identity_or_gate(files: Files, opened: OpenedCard) -> CardIdentity | GatedError:
+    """Raises CARD_MALFORMED where a card refuses that has no gate."""
+    try:
+        return _identity(files, opened)
+    except GatedError as error:
+        if not _may_be_gated(opened, error):
+            raise tlv.malformed("the card refuses an item", **error.facts) from error
+        return error
 
 
 def _identity(files: Files, opened: OpenedCard) -> CardIdentity:

@@ -62,7 +62,8 @@ class GatedError(Exception):
 
     def __init__(self, item: Item, status: int) -> None:
         super().__init__(f"{item.name}: {status:04X}")
-        self.item, self.status = item, status
+        self.status = status
+        self.facts = {"item": item.name, "sw": f"{status:04X}"}
 
 
 def numbering(spec_version: str) -> Numbering:

@@ -1,7 +1,8 @@
 """The simulated card: its commands, files and rights.
 
 Where the facts leave something open the assumption of card-facts §11 holds: 6982 for a gated read, 6Cxx for every Le
-that does not fit (00 too), 6A83 for an absent record, 6A82 for an unknown name, 6D00 for anything else.
+that does not fit (00 too), 6A83 for an absent record, 6A82 for an unknown name, 6D00 for anything else; rights end
+where an environment is selected, the same one too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from yikatong.simulators.card.chip import OK, CardRefusalError, Chip, binary_part, command_data, expected_length
+from yikatong.simulators.card.cryptography import SM4_ASSUMED, TRIPLE_DES
 from yikatong.simulators.card.files import (
     Access,
     CyclicFile,
@@ -19,7 +21,7 @@ from yikatong.simulators.card.files import (
     RecordFile,
     TransparentFile,
 )
-from yikatong.simulators.card.personalisation import CardData, file_system
+from yikatong.simulators.card.personalisation import SM4, CardData, file_system
 from yikatong.simulators.card.security import Security, pin_block
 
 _MASTER_FILE: Final = 0x3F00
@@ -37,7 +39,8 @@ class SimulatedCard(Chip):
     ) -> None:
         super().__init__()
         self.data = data
-        self.security = Security(pin_block(pin))
+        algorithm = SM4_ASSUMED if data.algorithm == SM4 else TRIPLE_DES
+        self.security = Security(pin_block(pin), algorithm=algorithm)
         self._random = random
         self._directories = file_system(data)
         self._directory: DirectoryFile | None = None
@@ -108,6 +111,7 @@ class SimulatedCard(Chip):
         if directory is None:
             raise CardRefusalError(0x6A82)
         self._directory, self._file = directory, None
+        self.security.end_rights()
         return self._later(directory.control_information)
 
     def _addressed(self, sfi: int) -> ElementaryFile:

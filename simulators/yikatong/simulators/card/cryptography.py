@@ -1,9 +1,14 @@
-"""The card's 3DES: sessions, cryptograms and MAC of card-facts §5 and §10 (their formulas are assumptions)."""
+"""The card's ciphers: sessions, cryptograms and MAC of card-facts §5 and §10 (their formulas are assumptions)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
 from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.algorithms import SM4
 
 
 def encrypt(key: bytes, block: bytes) -> bytes:
@@ -24,7 +29,7 @@ def session_key(key: bytes, factor: bytes) -> bytes:
 
 def diversified(master: bytes, factor: bytes) -> bytes:
     """16 bytes: the factor under the master key, then its complement (PBOC's way; that cards use it is inferred)."""
-    return encrypt(master, factor) + encrypt(master, bytes(byte ^ 0xFF for byte in factor))
+    return encrypt(master, factor) + encrypt(master, _complement(factor))
 
 
 def mac(session: bytes, message: bytes) -> bytes:
@@ -34,6 +39,44 @@ def mac(session: bytes, message: bytes) -> bytes:
     for start in range(0, len(padded), 8):
         block = encrypt(session, bytes(a ^ b for a, b in zip(block, padded[start : start + 8], strict=True)))
     return block[:4]
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """How the keys of a chip work: all of them take and give blocks of eight bytes."""
+
+    diversified: Callable[[bytes, bytes], bytes]
+    """(master, factor) → key"""
+    session_key: Callable[[bytes, bytes], bytes]
+    """(key, factor) → session"""
+    cryptogram: Callable[[bytes, bytes], bytes]
+    """(session, data) → cryptogram"""
+
+
+TRIPLE_DES: Final = Algorithm(diversified, session_key, encrypt)
+
+
+def _sm4(key: bytes, block: bytes) -> bytes:
+    encryptor = Cipher(SM4(key), modes.ECB()).encryptor()  # noqa: S305 - one block
+    return encryptor.update(block) + encryptor.finalize()
+
+
+def _sm4_of_factor(key: bytes, factor: bytes) -> bytes:
+    return _sm4(key, factor + _complement(factor))
+
+
+def _sm4_cryptogram(session: bytes, data: bytes) -> bytes:
+    return _sm4(session, data + b"\x80" + bytes(7))[:8]
+
+
+SM4_ASSUMED: Final = Algorithm(_sm4_of_factor, _sm4_of_factor, _sm4_cryptogram)
+"""Nobody says how SM4's blocks of sixteen bytes meet the card's of eight (card-facts §5.5): a factor goes with its
+complement, as PBOC does it; data are padded with 80 00…, and the first eight bytes are the cryptogram.
+"""
+
+
+def _complement(block: bytes) -> bytes:
+    return bytes(byte ^ 0xFF for byte in block)
 
 
 def _three(key: bytes) -> bytes:

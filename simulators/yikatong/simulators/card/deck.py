@@ -13,9 +13,10 @@ from typing import Final
 
 from yikatong.core.reasons import Reason
 from yikatong.simulators.card.card import SimulatedCard
+from yikatong.simulators.card.issuer import personalise
 from yikatong.simulators.card.manners import Answering, Mute, PulledAt, Slow, to_reads
 from yikatong.simulators.card.numbers import card_number, social_security_number
-from yikatong.simulators.card.personalisation import CardData
+from yikatong.simulators.card.personalisation import SM4, SSF33, CardData
 from yikatong.simulators.card.port import PretendCard
 
 PIN_DEFAULT: Final = "123456"
@@ -80,10 +81,25 @@ class DeckCard:
     """What the chip compares with; differs from `pin` only on the card whose PIN is wrong."""
     manner: Callable[[PretendCard], PretendCard] = lambda card: card
     pin_blocked: bool = False
+    forged: bool = False
+    """It says what a genuine card says and takes whatever cryptogram it is given, but has no keys."""
+
+    @property
+    def authenticated(self) -> Reason | None:
+        """What a debit meets at a terminal that authenticates cards through the centre."""
+        if self.expected is not Reason.CARD_NEEDS_AUTHENTICATION:
+            return self.expected
+        if self.data.algorithm == SSF33:
+            return Reason.CARD_ALGORITHM_UNSUPPORTED
+        return Reason.CARD_NOT_GENUINE if self.forged else None
 
     def make(self) -> PretendCard:
         """A fresh card, as it comes from the issuer."""
         chip = SimulatedCard(self.data, pin=self.chip_pin)
+        if self.forged:
+            chip.security.credulous = True
+        else:
+            personalise(chip)
         if self.pin_blocked:
             chip.security.tries_left = 0
         return self.manner(chip)
@@ -107,6 +123,7 @@ def _card(
     pin: str = PIN_DEFAULT,
     chip_pin: str = PIN_DEFAULT,
     pin_blocked: bool = False,
+    forged: bool = False,
     manner: Callable[[PretendCard], PretendCard] = lambda card: card,
     version: str = "2.00",
     algorithm: int | None = 1,
@@ -135,7 +152,7 @@ def _card(
         if home
         else None
     )
-    return DeckCard(key, zh, en, expected, data, account, pin, chip_pin, manner, pin_blocked)
+    return DeckCard(key, zh, en, expected, data, account, pin, chip_pin, manner, pin_blocked, forged)
 
 
 DECK: Final = (
@@ -271,6 +288,33 @@ DECK: Final = (
         manner=lambda card: Answering(
             card, lambda apdu, proper: b"\x00" * 8 + b"\x61\x08" if apdu[1:2] == b"\xc0" else proper
         ),
+    ),
+    _card(
+        "gated-sm4",
+        "第三代卡（3.00，SM4），认证后才能读取",
+        "third-generation card (3.00, SM4) that must be authenticated first",
+        Reason.CARD_NEEDS_AUTHENTICATION,
+        version="3.00",
+        algorithm=SM4,
+        gated=True,
+    ),
+    _card(
+        "gated-ssf33",
+        "第三代卡（3.00，SSF33），认证后才能读取；算法不公开",
+        "third-generation card (3.00, SSF33) that must be authenticated first, with a cipher that is not public",
+        Reason.CARD_NEEDS_AUTHENTICATION,
+        version="3.00",
+        algorithm=SSF33,
+        gated=True,
+    ),
+    _card(
+        "forged",
+        "第三代卡的仿制品：内容相同，没有密钥",
+        "a forged third-generation card: the same contents, and no keys",
+        Reason.CARD_NEEDS_AUTHENTICATION,
+        version="3.00",
+        gated=True,
+        forged=True,
     ),
 )
 

@@ -15,6 +15,9 @@ from yikatong.simulators.card.files import (
     TransparentFile,
 )
 
+TRIPLE_DES, SSF33, SM4 = 1, 2, 3
+"""What a card's select answer says of its keys; without a word 3DES is meant (card-facts §2.2)."""
+
 
 @dataclass(frozen=True, slots=True)
 class CardData:
@@ -27,7 +30,7 @@ class CardData:
     serial: bytes
     """The last four historical bytes of the ATR, and bytes 9–12 of the card identification code."""
     version: str = "2.00"
-    algorithm: int | None = 1
+    algorithm: int | None = TRIPLE_DES
     gated: bool = False
     """Third generation as most issuers make it: all but EF05 tags 01–04 needs RKssse (card-facts §2.6)."""
     issue_date: str = "20250101"

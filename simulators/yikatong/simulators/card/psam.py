@@ -3,7 +3,8 @@
 Sources agree on the commands, the factors of each level, `61xx` and the two files (card-facts §5.3). Assumed, for want
 of any source (§11.4): the FCI; that the files can be read without selecting the application, which the keys need
 (6985); that a diversified key stays until the next BFDE, SELECT or reset; that 80FA enciphers with usages 7 and 8 alone
-and one block at a time; 6A88 for a key that is not there; how keys are diversified and what session they make.
+and one block at a time; 6A88 for a key that is not there; 6982 for keys of a PSAM that was not authorised [one source];
+that a PSAM has one algorithm; how keys are diversified and what session they make.
 The whole name of the environment ("sx2.sh.") was never seen, so it is not there.
 """
 
@@ -12,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from yikatong.simulators.card import cryptography
 from yikatong.simulators.card.chip import OK, CardRefusalError, Chip, binary_part, command_data, expected_length
+from yikatong.simulators.card.cryptography import TRIPLE_DES, Algorithm
 from yikatong.simulators.card.files import RID, DirectoryFile, TransparentFile
 from yikatong.simulators.card.security import PUK, RKSSSE
 
@@ -34,29 +35,36 @@ _FILES: Final = (
 _BLOCK: Final = 8
 _ENCIPHERING: Final = frozenset({0x07, 0x08})
 
-Derivation = Callable[[bytes, Sequence[bytes]], bytes]
+Derivation = Callable[[Algorithm, bytes, Sequence[bytes]], bytes]
 """The card's key from the PSAM's and the factors: card, then city, then province, as many as the usage has levels."""
 
 
-def undiversified(key: bytes, factors: Sequence[bytes]) -> bytes:
+def undiversified(algorithm: Algorithm, key: bytes, factors: Sequence[bytes]) -> bytes:
     """Every card has the same key, as in the transcripts of card-facts §10: their answers come out in no other way."""
-    del factors
+    del algorithm, factors
     return key
 
 
-def by_region_and_card(master: bytes, factors: Sequence[bytes]) -> bytes:
+def by_region_and_card(algorithm: Algorithm, master: bytes, factors: Sequence[bytes]) -> bytes:
     """From the province down to the card, each step as PBOC does it: inferred, not seen (card-facts §5.5)."""
     for factor in reversed(factors):
-        master = cryptography.diversified(master, factor)
+        master = algorithm.diversified(master, factor)
     return master
 
 
 class SimulatedPsam(Chip):
     """One security module. `keys` go by (usage, id); the usage's upper three bits are the number of levels."""
 
-    def __init__(self, *, keys: Mapping[tuple[int, int], bytes] = KEYS, derivation: Derivation = undiversified) -> None:
+    def __init__(
+        self,
+        *,
+        keys: Mapping[tuple[int, int], bytes] = KEYS,
+        derivation: Derivation = undiversified,
+        algorithm: Algorithm = TRIPLE_DES,
+        authorised: bool = True,
+    ) -> None:
         super().__init__()
-        self._keys, self._derivation = keys, derivation
+        self._keys, self._derivation, self._algorithm, self._authorised = keys, derivation, algorithm, authorised
         self._in_application = False
         self._file: TransparentFile | None = None
         self._usage = 0
@@ -120,14 +128,17 @@ class SimulatedPsam(Chip):
         key = self._keys.get((usage, key_id))
         if key is None:
             raise CardRefusalError(0x6A88)
+        if not self._authorised:
+            raise CardRefusalError(0x6982)
         if len(data) != _BLOCK * ((usage >> 5) + 1):
             raise CardRefusalError(0x6700)
         *factors, challenge = (data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK))
-        self._usage, self._session = usage, cryptography.session_key(self._derivation(key, factors), challenge)
+        own = self._derivation(self._algorithm, key, factors)
+        self._usage, self._session = usage, self._algorithm.session_key(own, challenge)
 
     def _encipher(self, data: bytes) -> bytes:
         if self._session is None or self._usage & 0x1F not in _ENCIPHERING:
             raise CardRefusalError(0x6985)
         if len(data) != _BLOCK:
             raise CardRefusalError(0x6700)
-        return cryptography.encrypt(self._session, data)
+        return self._algorithm.cryptogram(self._session, data)

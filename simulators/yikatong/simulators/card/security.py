@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Final
 
 from yikatong.simulators.card import cryptography
@@ -23,6 +24,13 @@ KEY_RKSSSE: Final = 0x0A
 KEY_PUK: Final = 0x06
 
 
+class Remembers(Enum):
+    """Which of several challenges a card answers to: sources contradict each other (card-facts §11.11)."""
+
+    LAST = "last"
+    FIRST = "first"
+
+
 def pin_block(digits: str) -> bytes:
     """BCD, an odd count padded with F."""
     return bytes.fromhex(digits + "F" * (len(digits) % 2))
@@ -34,6 +42,11 @@ class Security:
 
     pin: bytes
     tries_left: int = TRIES_MAX
+    algorithm: cryptography.Algorithm = cryptography.TRIPLE_DES
+    remembers: Remembers = Remembers.LAST
+    irk: bytes = IRK
+    credulous: bool = False
+    """A forger's chip: it takes every cryptogram for right."""
     keys: dict[int, bytes] = field(default_factory=lambda: {KEY_RKSSSE: RKSSSE, KEY_PUK: PUK})
     key_tries: dict[int, int] = field(default_factory=dict)
     rights: set[Access] = field(default_factory=set)
@@ -42,9 +55,13 @@ class Security:
 
     def forget(self) -> None:
         """Power was off, or the card was reset."""
+        self.end_rights()
+        self.challenge = None
+
+    def end_rights(self) -> None:
+        """Another environment or application was selected, or the same one again (an assumption, card-facts §11)."""
         self.rights = set()
         self.pin_may_be_reloaded = False
-        self.challenge = None
 
     def may(self, access: Access) -> bool:
         return access is Access.FREE or access in self.rights
@@ -68,9 +85,11 @@ class Security:
         self.pin = new
 
     def new_challenge(self, length: int, random: Callable[[int], bytes]) -> bytes:
-        """The last challenge wins and serves once (an assumption, card-facts §11.11)."""
-        self.challenge = random(length)
-        return self.challenge
+        """Which one wins differs; it serves once (assumptions, card-facts §11.11)."""
+        challenge = random(length)
+        if self.challenge is None or self.remembers is Remembers.LAST:
+            self.challenge = challenge
+        return challenge
 
     def take_challenge(self) -> bytes:
         challenge, self.challenge = self.challenge, None
@@ -81,7 +100,7 @@ class Security:
     def internal_authenticate(self, data: bytes) -> bytes:
         if len(data) != 16:
             raise CardRefusalError(0x6700)
-        return cryptography.encrypt(cryptography.session_key(IRK, data[:8]), data[8:])
+        return self.algorithm.cryptogram(self.algorithm.session_key(self.irk, data[:8]), data[8:])
 
     def external_authenticate(self, key_id: int, data: bytes) -> None:
         if len(data) != 16:
@@ -92,8 +111,8 @@ class Security:
         tries = self.key_tries.get(key_id, KEY_TRIES_MAX)
         if tries == 0:
             raise CardRefusalError(0x6983)
-        session = cryptography.session_key(key, self.take_challenge())
-        if cryptography.encrypt(session, data[8:]) != data[:8]:
+        session = self.algorithm.session_key(key, self.take_challenge())
+        if not self.credulous and self.algorithm.cryptogram(session, data[8:]) != data[:8]:
             self.key_tries[key_id] = tries - 1
             raise CardRefusalError(0x63C0 | (tries - 1))
         self.key_tries.pop(key_id, None)
