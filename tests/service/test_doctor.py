@@ -67,7 +67,7 @@ async def test_all_is_well_after_a_self_test(province: World) -> None:
         assert reasons((await doctor(terminal.file))[1]) == {"self-test": "SELF_TEST_OVERDUE"}
         status, out, _ = await command("selftest", "--report", "--lang", "zh", "-c", str(terminal.file))
         assert status == 0, out
-        assert out.count("✓") == 11
+        assert out.count("✓") == 12
         assert "结果已报送网关" in out
         assert await doctor(terminal.file) == (0, {})
         status, out, _ = await command("doctor", "-c", str(terminal.file), LANG="zh_CN.UTF-8")

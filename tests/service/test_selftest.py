@@ -44,6 +44,7 @@ TESTED = {"self_test_persons": [TEST_PERSON]}
 STEPS = [
     "journal",
     "reader",
+    "authentication",
     "pin-keypad",
     "clock",
     "certificate",

@@ -107,6 +107,44 @@ def test_a_window_takes_no_simulated_reader_and_no_socket_that_linux_refuses(tmp
     assert [mistake["key"] for mistake in json.loads(check(file, "--json").stdout)["mistakes"]] == ["sockets.his"]
 
 
+@pytest.mark.parametrize(
+    ("reader", "cards", "keys"),
+    [
+        ("", "every_card = true", ["card_authentication.every_card"]),
+        ("", 'kind = "gateway"\nevery_card = true', []),
+        ("", 'kind = "psam"', ["card_authentication.psam_reader"]),
+        ("", 'kind = "psam"\npsam_reader = "B"', ["reader.name"]),
+        ('name = "A"', 'kind = "psam"\npsam_reader = "A"', ["card_authentication.psam_reader"]),
+        ('name = "A"', 'kind = "psam"\npsam_reader = "B"', []),
+        ('name = "A"', 'kind = "psam"\npsam_reader = "B"\nevery_card = true', ["card_authentication.every_card"]),
+        ('name = "A"', 'kind = "psam"\npsam_reader = "B"\nevery_card = true\npsam_genuineness_key = "4701"', []),
+        ('kind = "library"\nlibrary = "/l"', 'kind = "psam"', []),
+        ('kind = "library"\nlibrary = "/l"', 'kind = "psam"\npsam_slot = 1', ["card_authentication.psam_slot"]),
+        ("", 'kind = "none"\npsam_key = "870A"', ["card_authentication.psam_key"]),
+        ("", 'psam_genuineness_key = "47"', ["card_authentication.psam_genuineness_key"]),
+        ("", 'psam_algorithms = ["SSF33"]', ["card_authentication.psam_algorithms.0"]),
+        ("", 'session_challenge = "both"', ["card_authentication.session_challenge"]),
+    ],
+)
+def test_what_card_authentication_needs(tmp_path: Path, reader: str, cards: str, keys: list[str]) -> None:
+    file = tmp_path / "a.toml"
+    text = (SAMPLES / "daemon.toml").read_text(encoding="utf-8")
+    text = text.replace("[card_authentication]\n", f"[card_authentication]\n{cards}\n")
+    file.write_text(text.replace("[reader]\n", f"[reader]\n{reader}\n"))
+    told = json.loads(check(file, "--json").stdout)
+    assert [mistake["key"] for mistake in told["mistakes"]] == keys
+    assert all(mistake["line"] for mistake in told["mistakes"])
+
+
+def test_soft_keys_are_for_development_alone(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    text = (SAMPLES / "gateway.toml").read_text(encoding="utf-8").replace("#keys =", 'keys = "/hsm.keys" #')
+    file.write_text(text)
+    assert [mistake["key"] for mistake in json.loads(check(file, "--json").stdout)["mistakes"]] == ["hsm.keys"]
+    file.write_text(text.replace("#development = false", "development = true"))
+    assert json.loads(check(file, "--json").stdout)["valid"]
+
+
 @pytest.mark.parametrize("text", ["", "colour = 1\n", "[gateway]\n"])
 def test_a_file_that_could_be_anything_asks_for_its_kind(text: str, tmp_path: Path) -> None:
     file = tmp_path / "a.toml"

@@ -19,7 +19,16 @@ from yikatong.core.terminal_table import State
 from yikatong.core.values import ReaderName, RequestId, TransactionId
 from yikatong.simulators.card import self_test as sample
 from yikatong.terminal import probes
-from yikatong.terminal.probes import KeypadSeen, LinkSeen, OpenRow, Probe, Severity, SocketSeen, Validity
+from yikatong.terminal.probes import (
+    AuthenticationSeen,
+    KeypadSeen,
+    LinkSeen,
+    OpenRow,
+    Probe,
+    Severity,
+    SocketSeen,
+    Validity,
+)
 
 NOW = datetime(2026, 3, 10, 8, 0, tzinfo=UTC)
 MINUTE_MS = 60_000
@@ -65,6 +74,25 @@ def test_pcscd() -> None:
     assert is_fine(probes.pcscd(SocketSeen("/run/pcscd/pcscd.comm")))
     refused = probes.pcscd(SocketSeen("/run/pcscd/pcscd.comm", "Connection refused"))
     says(refused, Severity.FAILED, Reason.PCSCD_NOT_RUNNING, "/run/pcscd/pcscd.comm", "Connection refused")
+
+
+def test_card_authentication() -> None:
+    assert is_fine(probes.card_authentication(None))
+    psam = AuthenticationSeen("psam", needed=False, told="370000000001")
+    assert is_fine(probes.card_authentication(psam))
+    assert "370000000001" in probes.card_authentication(psam).finding_zh
+    assert is_fine(probes.card_authentication(replace(psam, told="")))
+    assert is_fine(probes.card_authentication(AuthenticationSeen("gateway", needed=True)))
+    assert is_fine(probes.card_authentication(replace(psam, error=YikatongError(Reason.DEVICE_BUSY))))
+    held = replace(psam, error=YikatongError(Reason.DEVICE_BUSY, "held", pcsc="SCARD_E_SHARING_VIOLATION"))
+    says(probes.card_authentication(held), Severity.DEGRADED, Reason.DEVICE_BUSY, "held")
+    gone = replace(psam, error=YikatongError(Reason.NO_PSAM, "PSAM: there is no card"))
+    says(probes.card_authentication(gone), Severity.DEGRADED, Reason.NO_PSAM, "PSAM: there is no card")
+    says(probes.card_authentication(replace(gone, needed=True)), Severity.FAILED, Reason.NO_PSAM)
+    silent = replace(psam, answered=False)
+    says(probes.card_authentication(silent), Severity.DEGRADED, Reason.PSAM_FAILED, "no answer in time")
+    without = AuthenticationSeen("gateway", needed=False, error=YikatongError(Reason.HSM_UNAVAILABLE))
+    says(probes.card_authentication(without), Severity.DEGRADED, Reason.HSM_UNAVAILABLE)
 
 
 def test_card() -> None:

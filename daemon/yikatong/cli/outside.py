@@ -41,7 +41,7 @@ def look(config: DaemonConfig, cause: SocketCause) -> list[Probe]:
     ]
     if Path(config.state).is_dir():
         found.append(_disk(Path(config.state)))
-    if config.reader.kind == "pcsc":
+    if config.uses_pcsc:
         found.append(probes.pcscd(health.knock(os.environ.get(health.PCSCD_VARIABLE) or health.PCSCD_SOCKET)))
     if config.pin_keypad is not None:
         found.append(device(config.pin_keypad.device))

@@ -31,6 +31,7 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen
 from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
+from yikatong.simulators.card import issuer
 from yikatong.simulators.card.deck import CITIES, DECK, CityState, find
 from yikatong.simulators.card.port import PretendCard
 from yikatong.simulators.pcscd import SOCKET_VARIABLE, PrivatePcscd, system_virtual_reader, why_not_private
@@ -355,6 +356,7 @@ class Province:
                 "seed": str(self.folder / "seed.json"),
                 "tls": _paths(self.ca.server("localhost")),
                 "city_tls": _paths(self._gateway_as_client),
+                "hsm": {"keys": str(self._test_keys())},
                 "cities": cities,
                 "institutions": [{"code": INSTITUTION, "name": INSTITUTION_NAME, "region": TREATMENT}],
                 "terminals": [
@@ -363,6 +365,13 @@ class Province:
                 ],
             },
         )
+
+    def _test_keys(self) -> Path:
+        """The test issuer's keys, for the gateway alone."""
+        path = self.folder / "hsm.keys"
+        path.touch(mode=0o600)
+        path.write_text(issuer.key_file(), encoding="ascii")
+        return path
 
     def _write_daemon(self, name: str, terminal_id: str, reader: dict[str, str], keypad: Path | None) -> None:
         (self.folder / name).mkdir(exist_ok=True)
@@ -374,6 +383,7 @@ class Province:
                 "development": True,
                 "gateway": {"address": self._address_of("gateway"), **_paths(self.ca.client(terminal_id))},
                 "reader": reader,
+                "card_authentication": {"kind": "gateway"},
                 "sockets": {
                     "his": str(self._socket_of(name, "his")),
                     "technician": str(self._socket_of(name, "tech")),

@@ -15,7 +15,9 @@ from yikatong.cli.faults import faults
 from yikatong.core.reasons import YikatongError
 
 if TYPE_CHECKING:
+    from yikatong.core.reasons import Reason
     from yikatong.simulators.card.deck import DeckCard
+    from yikatong.simulators.card.port import PretendCard
 
 
 @click.group()
@@ -41,6 +43,7 @@ def card(name: str, list_deck: bool, port: int | None) -> None:
     退出码：0 已拔出，1 没有虚拟读卡器。 / Exit status: 0 taken out, 1 there is no virtual reader.
     """
     from yikatong.simulators.card.deck import DECK, find
+    from yikatong.simulators.vpcd import PORT_DEFAULT
 
     if list_deck:
         _list(DECK)
@@ -50,7 +53,37 @@ def card(name: str, list_deck: bool, port: int | None) -> None:
     except KeyError as error:
         message = f"没有这张测试卡（--list 列出全部）/ no such test card (--list shows them): {name}"
         raise click.BadParameter(message) from error
-    _hold(chosen, port)
+    told = (
+        f"已插入 {chosen.key}：{chosen.zh}。密码 {chosen.pin}。",
+        f"{chosen.key} is in: {chosen.en}. PIN {chosen.pin}.",
+    )
+    _hold(chosen.make(), port or PORT_DEFAULT, _row(chosen), told)
+
+
+@simulate.command()
+@click.option("--sm4", is_flag=True, help="SM4 密钥，默认 3DES / keys for SM4 cards, else for 3DES")
+@click.option("--port", type=click.IntRange(1, 65535), help="虚拟读卡器端口 / the virtual reader's port (35964)")
+@output.with_json
+@output.with_language
+def psam(sm4: bool, port: int | None) -> None:
+    """把测试 PSAM 插入虚拟读卡器的第二个卡座 / Put the test issuer's PSAM into the virtual reader's second slot.
+
+    它能打开测试卡中须认证的卡（配置 card_authentication.kind = "psam"）。按 Ctrl-C 拔出。
+    It opens the deck's cards that must be authenticated (card_authentication.kind = "psam"). Ctrl-C takes it out.
+
+    退出码：0 已拔出，1 没有虚拟读卡器。 / Exit status: 0 taken out, 1 there is no virtual reader.
+    """
+    from yikatong.simulators.card import issuer
+    from yikatong.simulators.card.personalisation import SM4, TRIPLE_DES
+    from yikatong.simulators.vpcd import PORT_DEFAULT
+
+    name = "SM4" if sm4 else "3DES"
+    _hold(
+        issuer.psam(SM4 if sm4 else TRIPLE_DES),
+        port or PORT_DEFAULT + 1,
+        {"name": "psam", "algorithm": name},
+        (f"已插入测试 PSAM（{name}）。", f"the test issuer's PSAM ({name}) is in."),
+    )
 
 
 @simulate.command()
@@ -84,7 +117,15 @@ def _list(deck: tuple[DeckCard, ...]) -> None:
         return
     for item in deck:
         outcome = output.choose("扣款成功", "approved") if item.expected is None else item.expected.value
-        click.echo(f"{item.key:24}{item.pin:8}{outcome:30}{output.choose(item.zh, item.en)}")
+        told = output.choose(item.zh, item.en)
+        if item.authenticated is not item.expected:
+            then = output.choose("经网关认证", "authenticated by the gateway")
+            told += f" ({then}: {_outcome(item.authenticated)})"
+        click.echo(f"{item.key:24}{item.pin:8}{outcome:30}{told}")
+
+
+def _outcome(expected: Reason | None) -> str:
+    return expected.value if expected else "APPROVED"
 
 
 def _row(item: DeckCard) -> dict[str, Any]:
@@ -93,38 +134,36 @@ def _row(item: DeckCard) -> dict[str, Any]:
         "zh": item.zh,
         "en": item.en,
         "pin": item.pin,
-        "expected": item.expected.value if item.expected else "APPROVED",
+        "expected": _outcome(item.expected),
+        "authenticated": _outcome(item.authenticated),
         "home_region": item.account.home_region if item.account else None,
         "balance_fen": item.account.balance_fen if item.account else None,
     }
 
 
-def _hold(chosen: DeckCard, port: int | None) -> None:
-    """Until Ctrl-C or SIGTERM. Exit status 1 where no virtual reader is there."""
-    from yikatong.simulators.vpcd import PORT_DEFAULT, VirtualSlot
+def _hold(chip: PretendCard, port: int, row: dict[str, Any], told: tuple[str, str]) -> None:
+    """Until Ctrl-C or SIGTERM; `row` and `told` (zh, en) say what is in. Exit status 1 without a virtual reader."""
+    from yikatong.simulators.vpcd import VirtualSlot
 
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
-    with VirtualSlot(port or PORT_DEFAULT) as slot:
+    with VirtualSlot(port) as slot:
         try:
-            slot.insert(chosen.make(), wait_s=2.0)
+            slot.insert(chip, wait_s=2.0)
         except YikatongError as error:
             output.say(
-                f"✗ 找不到虚拟读卡器（端口 {port or PORT_DEFAULT}）[{error.reason.value}]\n"
+                f"✗ 找不到虚拟读卡器（端口 {port}）[{error.reason.value}]\n"
                 "  请安装 pcscd 和 vsmartcard-vpcd，并启动 pcscd。",
-                f"✗ No virtual reader on port {port or PORT_DEFAULT} [{error.reason.value}]\n"
+                f"✗ No virtual reader on port {port} [{error.reason.value}]\n"
                 "  Install pcscd and vsmartcard-vpcd, and start pcscd.",
                 error=True,
             )
             sys.exit(1)
         if output.wants_json():
-            output.echo_json(_row(chosen))
+            output.echo_json(row)
         else:
-            output.say(
-                f"✓ 已插入 {chosen.key}：{chosen.zh}。密码 {chosen.pin}。按 Ctrl-C 拔卡。",
-                f"✓ {chosen.key} is in: {chosen.en}. PIN {chosen.pin}. Ctrl-C takes it out.",
-            )
+            output.say(f"✓ {told[0]}按 Ctrl-C 拔卡。", f"✓ {told[1]} Ctrl-C takes it out.")
         while not stop.wait(0.2):
             if not slot.occupied:
                 output.say("卡已被拔出。", "The card has pulled itself out.")

@@ -8,7 +8,10 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The gateway's answer to a sign-in. `accounting_date` is YYYY-MM-DD, `gateway_time` UTC."""
+    """The gateway's answer to a sign-in. `accounting_date` is YYYY-MM-DD, `gateway_time` UTC.
+
+    `authenticates_cards`: it has a security module for that.
+    """
 
     epoch: int
     gateway_time: datetime
@@ -18,3 +21,4 @@ class Granted:
     policy_hotline: str
     fault_hotline: str
     accounting_date: str
+    authenticates_cards: bool = False

@@ -61,6 +61,15 @@ class TerminalConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     institution: InstitutionCode
 
 
+class HsmConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The security module (加密机) that authenticates cards."""
+
+    keys: str = ""
+    """File of soft keys (gateway/soft_keys.py), in development only; empty: there is no security module."""
+    per_minute: Annotated[int, msgspec.Meta(gt=0)] = 30
+    """How many cards one terminal may have authenticated in a minute."""
+
+
 class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The whole file."""
 
@@ -85,12 +94,13 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         default_factory=lambda: [TEST_PERSON]
     )
     """Invented social security numbers of test cards: each has a test account in the self-test partition."""
+    hsm: HsmConfig = HsmConfig()
     cities: list[CityConfig] = []
     institutions: list[InstitutionConfig] = []
     terminals: list[TerminalConfig] = []
 
     def contradictions(self) -> list[Finding]:
-        """What is listed twice, a terminal of no institution, and a city's core without a certificate for it."""
+        """What is listed twice or points nowhere, a city's core without a certificate for it, soft keys in earnest."""
         found = [
             *_twice("cities", "region", [city.region for city in self.cities]),
             *_twice("institutions", "code", [institution.code for institution in self.institutions]),
@@ -104,6 +114,9 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if self.city_tls is None and any(city.address for city in self.cities):
             zh, en = "缺少；有城市写了 address", "missing; a city has an address"
             found.append(Finding(("city_tls",), zh, en))
+        if self.hsm.keys and not self.development:
+            zh, en = "软密钥只能用于开发模式（development = true）", "soft keys need development = true"
+            found.append(Finding(("hsm", "keys"), zh, en))
         return found
 
 

@@ -29,10 +29,12 @@ from yikatong.api.operations.v1 import (
     resolution_pb2_grpc,
 )
 from yikatong.core.orders import City
+from yikatong.core.ports import Hsm
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
 from yikatong.gateway import clearing_rpc, fleet_rpc, reconciliation_rpc, registry_rpc, resolution_rpc, rpc
 from yikatong.gateway.books import Books
+from yikatong.gateway.card_authentication import CardAuthentication
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.config import GatewayConfig
 from yikatong.gateway.directory import OneCity, SampleDirectory
@@ -44,6 +46,7 @@ from yikatong.gateway.replacement import Replacement
 from yikatong.gateway.resolution import Resolutions
 from yikatong.gateway.router import WAITS, Waits
 from yikatong.gateway.routing import Rules
+from yikatong.gateway.soft_hsm import SoftHsm
 from yikatong.gateway.unresolved import Unsettled
 from yikatong.ledger import seed
 from yikatong.runtime.clock import Clock, SystemClock
@@ -108,6 +111,7 @@ async def serve(
     for tls in filter(None, (config.tls, config.city_tls)):  # before any store is made
         tls.identity().check()
     async with contextlib.AsyncExitStack() as stack:
+        cards = CardAuthentication(_hsm(config, stack), registry, clock, per_minute=config.hsm.per_minute)
         clients = await stack.enter_async_context(_clients(config, registry, waits))
         money, measures = await stack.enter_async_context(_money(config, registry, clients, clock, waits))
         self_test = await stack.enter_async_context(_self_test(config, registry, clock, waits))
@@ -123,7 +127,7 @@ async def serve(
             resolution_rpc.ResolutionRpc(unsettled, resolutions),
             fleet_rpc.FleetRpc(money.router, registry, clock),
         )
-        server, port, checks = await _start(config, registry, money, self_test, operators, clock)
+        server, port, checks = await _start(config, registry, cards, money, self_test, operators, clock)
         stack.push_async_callback(server.stop, _GRACE_S)
         notifier = Notifier.from_environment()
 
@@ -231,6 +235,16 @@ async def _self_test(config: GatewayConfig, registry: Registry, clock: Clock, wa
         await partition.close()
 
 
+def _hsm(config: GatewayConfig, stack: contextlib.AsyncExitStack) -> Hsm | None:
+    """The security module, closed with the stack; None where there is none. Raises CONFIGURATION_INVALID."""
+    if not config.hsm.keys:
+        return None
+    hsm = SoftHsm.load(Path(config.hsm.keys))
+    stack.callback(hsm.close)
+    _log.warning("cards are authenticated with soft keys: never in production")
+    return hsm
+
+
 def _state(config: GatewayConfig) -> Path:
     folder = Path(config.state_dir)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -240,6 +254,7 @@ def _state(config: GatewayConfig) -> Path:
 async def _start(
     config: GatewayConfig,
     registry: Registry,
+    cards: CardAuthentication,
     money: Partition,
     self_test: Partition,
     operators: Operators,
@@ -247,7 +262,12 @@ async def _start(
 ) -> tuple[grpc.aio.Server, int, health.aio.HealthServicer]:
     server = grpc.aio.server(interceptors=[Edge(rpc.admit)], options=SERVER_OPTIONS)
     service = rpc.Gateway(
-        money.router, registry, clock, policy_hotline=config.policy_hotline, fault_hotline=config.fault_hotline
+        money.router,
+        registry,
+        cards,
+        clock,
+        policy_hotline=config.policy_hotline,
+        fault_hotline=config.fault_hotline,
     )
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)
     gateway_pb2_grpc.add_SelfTestServiceServicer_to_server(rpc.SelfTest(self_test.router, registry), server)

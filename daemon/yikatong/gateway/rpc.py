@@ -12,10 +12,11 @@ from yikatong.api.gateway.v1 import gateway_pb2_grpc as gateway_grpc
 from yikatong.core.orders import Declined, Payer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.gateway import reconciliation_rpc, route_log, sessions
+from yikatong.gateway.card_authentication import CardAuthentication
 from yikatong.gateway.reconciliation import Terminals
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.router import Router
-from yikatong.runtime import wire
+from yikatong.runtime import wire, wire_authentication
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.edge import Context
 from yikatong.runtime.tls import peer_name
@@ -41,7 +42,11 @@ def admit(context: Context, method: str, request: Any) -> None:
         raise YikatongError(Reason.TERMINAL_UNKNOWN, "the certificate belongs to another terminal")
 
 
-_OF_THE_CALLER: Final = (gateway.GetAccountRequest, gateway.GetTransactionRequest)
+_OF_THE_CALLER: Final = (
+    gateway.AuthenticateCardRequest,
+    gateway.GetAccountRequest,
+    gateway.GetTransactionRequest,
+)
 """These name no terminal: they are about the one whose certificate asks."""
 
 
@@ -126,13 +131,20 @@ class SelfTest(Money, gateway_grpc.SelfTestServiceServicer):
 
 
 class Gateway(Money, gateway_grpc.GatewayServiceServicer):
-    """Sessions and reports, and the money methods."""
+    """Sessions, cards and reports, and the money methods."""
 
     def __init__(
-        self, router: Router, registry: Registry, clock: Clock, *, policy_hotline: str, fault_hotline: str
+        self,
+        router: Router,
+        registry: Registry,
+        cards: CardAuthentication,
+        clock: Clock,
+        *,
+        policy_hotline: str,
+        fault_hotline: str,
     ) -> None:
         super().__init__(router, registry)
-        self._clock = clock
+        self._cards, self._clock = cards, clock
         self._hotlines = policy_hotline, fault_hotline
         self._terminals = Terminals(router, registry, clock)
 
@@ -154,6 +166,7 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
             policy_hotline=self._hotlines[0],
             fault_hotline=self._hotlines[1],
             accounting_date=self._router.today,
+            authenticates_cards=self._cards.available,
         )
         response.gateway_time.FromDatetime(self._clock.now())
         return response
@@ -161,6 +174,12 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
     async def SignOut(self, request: gateway.SignOutRequest, context: Context) -> gateway.SignOutResponse:
         _log.info("signed out", terminal_id=request.terminal_id, epoch=request.epoch)
         return gateway.SignOutResponse()
+
+    async def AuthenticateCard(
+        self, request: gateway.AuthenticateCardRequest, context: Context
+    ) -> gateway.AuthenticateCardResponse:
+        question = wire_authentication.question_from_wire(request)
+        return gateway.AuthenticateCardResponse(cryptogram=await self._cards.answer(peer_name(context), question))
 
     async def Reconcile(self, request: gateway.ReconcileRequest, context: Context) -> gateway.ReconcileResponse:
         self._registry.member_of(request.terminal_id)

@@ -21,6 +21,7 @@ from yikatong.core.orders import City, Payer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Institution, PersonName, Region, TerminalId
 from yikatong.gateway import rpc as gateway_rpc
+from yikatong.gateway.card_authentication import CardAuthentication
 from yikatong.gateway.city_client import CityClient
 from yikatong.gateway.directory import SampleDirectory
 from yikatong.gateway.partition import Partition
@@ -265,7 +266,10 @@ class GatewayMachine(Machine):
         )
         await partition.router.start()
         server = Server(life, Edge(gateway_rpc.admit))
-        service = gateway_rpc.Gateway(partition.router, self._registry, self.clock, policy_hotline="", fault_hotline="")
+        cards = CardAuthentication(None, self._registry, self.clock, per_minute=1)
+        service = gateway_rpc.Gateway(
+            partition.router, self._registry, cards, self.clock, policy_hotline="", fault_hotline=""
+        )
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
         for line in self._lines:
             line.listen(server)

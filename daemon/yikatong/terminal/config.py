@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -46,6 +47,31 @@ class Reader(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     device: Text = "AUTO"
     slot: Annotated[int, msgspec.Meta(ge=1, le=0xFF)] = 1
     card: str = ""
+
+
+class CardAuthentication(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """How third-generation cards that refuse a free read are opened. `kind` none: they are not.
+
+    `every_card`: a card that reads freely has to prove that it is genuine, too.
+
+    `kind` gateway: the centre's security module, which may take `timeout_ms`. Of two challenges the last or the first
+    one makes the session (`session_challenge`): cities differ.
+
+    `kind` psam: a PSAM in the PC/SC reader `psam_reader`, or without that in a slot (`psam_slot`, 17 to 21) of a reader
+    of kind library; a simulated one beside a simulated reader. Its keys are usage and id, four hexadecimal digits:
+    `psam_key` opens cards, `psam_genuineness_key` knows what genuine ones answer (empty: they are not asked).
+    `psam_algorithms`: of which cards it has keys.
+    """
+
+    kind: Literal["none", "psam", "gateway"] = "none"
+    every_card: bool = False
+    timeout_ms: Annotated[int, msgspec.Meta(gt=0, le=15_000)] = 5_000
+    session_challenge: Literal["last", "first"] = "last"
+    psam_reader: str = ""
+    psam_slot: Annotated[int, msgspec.Meta(ge=1, le=0xFF)] = 0x11
+    psam_key: Annotated[str, msgspec.Meta(pattern="^[2-7][0-9A-Fa-f]{3}$")] = "470A"
+    psam_genuineness_key: Annotated[str, msgspec.Meta(pattern="^([2-7][0-9A-Fa-f]{3})?$")] = ""
+    psam_algorithms: list[Literal["3DES", "SM4"]] = msgspec.field(default_factory=lambda: ["3DES", "SM4"])
 
 
 READER_KEYS: Final = "reader"
@@ -100,6 +126,7 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     terminal_id: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
     gateway: Gateway
     reader: Reader = Reader()
+    card_authentication: CardAuthentication = CardAuthentication()
     pin_keypad: PinKeypad | None = None
     receipt_printer: ReceiptPrinter | None = None
     customer_display: CustomerDisplay | None = None
@@ -121,11 +148,39 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         if self.pin_keypad and self.pin_keypad.device == READER_KEYS and self.reader.kind != "library":
             zh, en = "reader 只能用于 kind 为 library 的读卡器", "reader needs a reader of kind library"
             found.append(Finding(("pin_keypad", "device"), zh, en))
+        found += self._about_cards()
         for name in ("his", "technician"):
             if len(getattr(self.sockets, name).encode()) > SOCKET_PATH_MAX:
                 zh, en = f"路径超过 {SOCKET_PATH_MAX} 字节", f"its path is longer than {SOCKET_PATH_MAX} bytes"
                 found.append(Finding(("sockets", name), zh, en))
         return found
+
+    def _about_cards(self) -> Iterator[Finding]:
+        cards, reader = self.card_authentication, self.reader
+        section = "card_authentication"
+        if cards.every_card and cards.kind == "none":
+            yield Finding((section, "every_card"), "须同时设置 kind", "needs a kind")
+        if cards.kind != "psam":
+            return
+        if cards.every_card and not cards.psam_genuineness_key:
+            zh, en = "每张卡都验真须填写 psam_genuineness_key", "to prove every card needs psam_genuineness_key"
+            yield Finding((section, "every_card"), zh, en)
+        if reader.kind == "pcsc" and not cards.psam_reader:
+            yield Finding((section, "psam_reader"), "缺少 PSAM 读卡器的名称", "missing; the PSAM is in a PC/SC reader")
+        if reader.kind == "pcsc" and cards.psam_reader and not reader.name:
+            zh, en = "有 PSAM 读卡器时须写明读卡器名称", "missing; the PSAM's reader is another one"
+            yield Finding(("reader", "name"), zh, en)
+        if reader.kind == "pcsc" and cards.psam_reader and cards.psam_reader == reader.name:
+            zh, en = "与 reader.name 相同", "the cardholder's reader has this name"
+            yield Finding((section, "psam_reader"), zh, en)
+        if reader.kind == "library" and not cards.psam_reader and cards.psam_slot == reader.slot:
+            yield Finding((section, "psam_slot"), "与 reader.slot 相同", "the cardholder's card is in this slot")
+
+    @property
+    def uses_pcsc(self) -> bool:
+        """Whether a reader of this terminal is one of pcscd's."""
+        psam = self.card_authentication.kind == "psam" and bool(self.card_authentication.psam_reader)
+        return self.reader.kind == "pcsc" or psam
 
     @property
     def journal(self) -> Path:

@@ -65,6 +65,13 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
                 device.detail = state.reason.value
             case None:
                 device.detail = Reason.READER_FAILED.value
+        wanted = self._terminal.config.card_authentication
+        if wanted.kind == "psam":
+            psam = await health.authentication_seen(self._terminal)
+            assert psam is not None, "it is configured"
+            detail = psam.error.reason.value if psam.error else ""
+            answers = psam.answered and psam.error is None
+            answer.devices.add(name=wanted.psam_reader or "PSAM", kind="psam", present=answers, detail=detail)
         if (keypad := self._terminal.config.pin_keypad) is not None:
             seen = await health.keypad_seen(self._terminal)
             answers = seen is not None and seen.answered and seen.error is None

@@ -166,6 +166,7 @@ class SessionLink:
             policy_hotline=answer.policy_hotline,
             fault_hotline=answer.fault_hotline,
             accounting_date=answer.accounting_date,
+            authenticates_cards=answer.authenticates_cards,
         )
 
     async def report_self_test(self, terminal_id: str, report: Report) -> None:

@@ -21,7 +21,7 @@ from yikatong.core.transaction import Transaction
 from yikatong.runtime.tls import Identity
 from yikatong.terminal import probes
 from yikatong.terminal.live import age_ms
-from yikatong.terminal.probes import KeypadSeen, LinkSeen, OpenRow, Probe, SocketSeen, Validity
+from yikatong.terminal.probes import AuthenticationSeen, KeypadSeen, LinkSeen, OpenRow, Probe, SocketSeen, Validity
 from yikatong.terminal.runner import UNRESOLVED_AGE_MAX_MS, UNRESOLVED_MAX
 from yikatong.terminal.terminal import Terminal
 
@@ -47,8 +47,13 @@ async def check(terminal: Terminal) -> Health:
     """Looks at everything once, all at the same time; a part that does not answer in time is told as such."""
     config, clock = terminal.config, terminal.clock
     now = clock.now()
-    state, keypad, pcscd, journal, last = await asyncio.gather(
-        reader_state(terminal), keypad_seen(terminal), pcscd_seen(terminal), journal_error(terminal), newest(terminal)
+    state, keypad, authentication, pcscd, journal, last = await asyncio.gather(
+        reader_state(terminal),
+        keypad_seen(terminal),
+        authentication_seen(terminal),
+        pcscd_seen(terminal),
+        journal_error(terminal),
+        newest(terminal),
     )
     room = shutil.disk_usage(config.state)
     device = config.pin_keypad.device if config.pin_keypad else ""
@@ -64,6 +69,7 @@ async def check(terminal: Terminal) -> Health:
             probes.pcscd(pcscd),
             probes.reader(state),
             await _card(terminal, state if isinstance(state, ReaderState) else None),
+            probes.card_authentication(authentication),
             probes.pin_keypad(device, keypad),
             *await _for_the_customer(terminal),
             probes.certificate(validity(config.gateway.identity), now),
@@ -118,8 +124,20 @@ async def _beside(name: str, device: str, check: Awaitable[None]) -> Probe:
     return probes.for_the_customer(name, device, None, answered=True)
 
 
+async def authentication_seen(terminal: Terminal) -> AuthenticationSeen | None:
+    """A PSAM is powered and asked for its keys; what the gateway has is known from the sign-in."""
+    if (authenticator := terminal.authenticator) is None:
+        return None
+    wanted = terminal.config.card_authentication
+    try:
+        told = await _within(_DEVICE_S, authenticator.check())
+    except YikatongError as error:
+        return AuthenticationSeen(wanted.kind, wanted.every_card, error=error)
+    return AuthenticationSeen(wanted.kind, wanted.every_card, told or "", answered=told is not None)
+
+
 async def pcscd_seen(terminal: Terminal) -> SocketSeen | None:
-    if terminal.config.reader.kind != "pcsc":
+    if not terminal.config.uses_pcsc:
         return None
     return await asyncio.to_thread(knock, os.environ.get(PCSCD_VARIABLE) or PCSCD_SOCKET)
 

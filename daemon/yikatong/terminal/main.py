@@ -17,7 +17,8 @@ from grpc_reflection.v1alpha import reflection
 
 from yikatong.api.diagnostics.v1 import diagnostics_pb2
 from yikatong.api.terminal.v1 import terminal_pb2
-from yikatong.core.ports import CardReader, CustomerDisplay, PinEntry, ReceiptPrinter
+from yikatong.core.card import CardAlgorithm
+from yikatong.core.ports import CardCentre, CardReader, CustomerDisplay, PinEntry, ReceiptPrinter
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.transaction import Transaction
 from yikatong.drivers.card import SocialSecurityCard
@@ -27,6 +28,7 @@ from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
 from yikatong.runtime.read_only_store import is_read_only
 from yikatong.terminal import alarms, customer, diagnostics_rpc, rpc
 from yikatong.terminal.admission import Admission
+from yikatong.terminal.centre_client import CentreLink
 from yikatong.terminal.config import READER_KEYS, DaemonConfig
 from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
@@ -51,6 +53,8 @@ from yikatong.terminal.terminal import Terminal
 from yikatong.terminal.usual import SEEDED
 
 if TYPE_CHECKING:
+    from yikatong.drivers.card.centre import CentreAuthenticator
+    from yikatong.drivers.card.psam import PsamAuthenticator
     from yikatong.drivers.vendor.unit import VendorUnit
 
 _log = structlog.get_logger(__name__)
@@ -147,7 +151,10 @@ async def _assemble(
         latest = (await journal.credits.newest(SEEDED, open_only=False))[::-1]
         hub.usual.seed(row for row in latest if isinstance(row, Transaction))
         timeout_ms = config.pin_keypad.timeout_ms if config.pin_keypad else 0
-        desk = Desk(reader, SocialSecurityCard(), clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
+        cards = config.card_authentication
+        authenticator = _authenticator(config, unit, CentreLink(gateway, session, timeout_ms=cards.timeout_ms), stack)
+        document = SocialSecurityCard(authenticator=authenticator, every_card=cards.every_card)
+        desk = Desk(reader, document, clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)
         stack.push_async_callback(runner.close)
         open_debits = await runner.recover()
@@ -170,6 +177,7 @@ async def _assemble(
             credited,
             reconciliation,
             Recovered(journal, clock, [*still_news(latest, clock.now()), *open_debits, *open_credits]),
+            authenticator=authenticator,
             printer=_printer(config, stack),
             display=_display(config, stack),
         )
@@ -256,6 +264,47 @@ def _reader(config: DaemonConfig, unit: VendorUnit | None) -> CardReader:
     reader = SimulatedReader()
     if config.reader.card:
         reader.insert(find(config.reader.card).make())
+    return reader
+
+
+def _authenticator(
+    config: DaemonConfig, unit: VendorUnit | None, centre: CardCentre, stack: contextlib.AsyncExitStack
+) -> PsamAuthenticator | CentreAuthenticator | None:
+    """By which cards that refuse a free read are opened; a reader of its own is closed with the stack."""
+    wanted = config.card_authentication
+    if wanted.kind == "gateway":
+        from yikatong.drivers.card.centre import CentreAuthenticator
+
+        return CentreAuthenticator(centre, last=wanted.session_challenge == "last")
+    if wanted.kind == "none":
+        return None
+    from yikatong.drivers.card.psam import PsamAuthenticator, PsamKey
+
+    reader = _psam_reader(config, unit)
+    stack.push_async_callback(reader.close)
+    proves = wanted.psam_genuineness_key
+    return PsamAuthenticator(
+        reader,
+        reading=PsamKey.parse(wanted.psam_key),
+        genuineness=PsamKey.parse(proves) if proves else None,
+        algorithms=frozenset(map(CardAlgorithm, wanted.psam_algorithms)),
+    )
+
+
+def _psam_reader(config: DaemonConfig, unit: VendorUnit | None) -> CardReader:
+    if name := config.card_authentication.psam_reader:
+        from yikatong.drivers.pcsc import PcscReader
+
+        return PcscReader(name)
+    if unit is not None:
+        return unit.reader(config.card_authentication.psam_slot)
+    if config.reader.kind != "simulated":
+        raise YikatongError(Reason.CONFIGURATION_INVALID, "where the PSAM is was not said")
+    from yikatong.simulators.card import issuer
+    from yikatong.simulators.reader import SimulatedReader
+
+    reader = SimulatedReader("simulated PSAM")
+    reader.insert(issuer.psam())
     return reader
 
 

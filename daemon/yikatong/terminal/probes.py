@@ -182,6 +182,42 @@ def for_the_customer(name: str, device: str, error: YikatongError | None, *, ans
     return degraded(name, error.reason, f"{error.meaning.zh} ({device})", f"{error.meaning.en} ({device})")
 
 
+@dataclass(frozen=True, slots=True)
+class AuthenticationSeen:
+    """Where cards are authenticated: `place` is psam or gateway, `told` what it says of itself.
+
+    `error` None where it answered; `answered` false where it did not in time. `needed`: no card is taken without it.
+    """
+
+    place: str
+    needed: bool
+    told: str = ""
+    answered: bool = True
+    error: YikatongError | None = None
+
+
+def card_authentication(seen: AuthenticationSeen | None) -> Probe:
+    """`seen` None: it is not configured. Cards that read freely can be taken without it, unless it is `needed`."""
+    name = "authentication"
+    severity = Severity.FAILED if seen is not None and seen.needed else Severity.DEGRADED
+    if seen is None:
+        return fine(
+            name,
+            "未配置卡认证：拒绝自由读取的第三代卡不能使用。",
+            "Not configured: third-generation cards that refuse a free read are not taken.",
+        )
+    if not seen.answered:
+        return of_error(name, YikatongError(Reason.PSAM_FAILED, "no answer in time"), severity)
+    if seen.error is not None:
+        if seen.error.reason is Reason.DEVICE_BUSY and "pcsc" not in seen.error.facts:  # we ourselves are at it
+            return fine(name, "正在认证一张卡。", "A card is being authenticated.")
+        return of_error(name, seen.error, severity)
+    if seen.place == "psam":
+        number = seen.told or "?"
+        return fine(name, f"PSAM 正常，终端机编号 {number}。", f"The PSAM answers, terminal number {number}.")
+    return fine(name, "由网关的加密机认证。", "Cards are authenticated by the gateway's security module.")
+
+
 # --- the link ---------------------------------------------------------------------------------------------------
 
 

@@ -125,6 +125,7 @@ class SelfTest:
         steps: tuple[tuple[str, float, Step], ...] = (
             ("journal", 20.0, self._journal),
             ("reader", 5.0, self._reader),
+            ("authentication", 5.0, self._card_authentication),
             ("pin-keypad", 5.0, self._pin_keypad),
             ("clock", 1.0, self._clock),
             ("certificate", 1.0, self._certificate),
@@ -159,6 +160,9 @@ class SelfTest:
 
     async def _reader(self) -> Finding:
         return _demand(probes.reader(await health.reader_state(self._terminal)))
+
+    async def _card_authentication(self) -> Finding:
+        return _demand(probes.card_authentication(await health.authentication_seen(self._terminal)), strict=True)
 
     async def _pin_keypad(self) -> Finding:
         config = self._terminal.config.pin_keypad

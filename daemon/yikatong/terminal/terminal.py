@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from yikatong.core.card import CardIdentity
 from yikatong.core.orders import Account
-from yikatong.core.ports import CustomerDisplay, ReceiptPrinter
+from yikatong.core.ports import CardAuthenticator, CustomerDisplay, ReceiptPrinter
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink, LinkDown
@@ -38,6 +38,7 @@ class Terminal:
     credits: Credits
     reconciliation: Reconciliation
     recovered: Recovered
+    authenticator: CardAuthenticator | None = None
     printer: ReceiptPrinter | None = None
     display: CustomerDisplay | None = None
 

@@ -7,6 +7,7 @@ import builtins
 import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import sys
@@ -20,6 +21,26 @@ else:
     import typing_extensions
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _CardAlgorithm:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CardAlgorithmEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CardAlgorithm.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CARD_ALGORITHM_UNSPECIFIED: _CardAlgorithm.ValueType  # 0
+    CARD_ALGORITHM_TRIPLE_DES: _CardAlgorithm.ValueType  # 1
+    CARD_ALGORITHM_SSF33: _CardAlgorithm.ValueType  # 2
+    CARD_ALGORITHM_SM4: _CardAlgorithm.ValueType  # 3
+
+class CardAlgorithm(_CardAlgorithm, metaclass=_CardAlgorithmEnumTypeWrapper):
+    """The algorithm of a card's keys, numbered as in its select answer (tag 9F0C)."""
+
+CARD_ALGORITHM_UNSPECIFIED: CardAlgorithm.ValueType  # 0
+CARD_ALGORITHM_TRIPLE_DES: CardAlgorithm.ValueType  # 1
+CARD_ALGORITHM_SSF33: CardAlgorithm.ValueType  # 2
+CARD_ALGORITHM_SM4: CardAlgorithm.ValueType  # 3
+Global___CardAlgorithm: typing_extensions.TypeAlias = CardAlgorithm
 
 @typing.final
 class SignInRequest(google.protobuf.message.Message):
@@ -76,6 +97,7 @@ class SignInResponse(google.protobuf.message.Message):
     POLICY_HOTLINE_FIELD_NUMBER: builtins.int
     FAULT_HOTLINE_FIELD_NUMBER: builtins.int
     ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
+    AUTHENTICATES_CARDS_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     institution: builtins.str
     institution_name: builtins.str
@@ -85,6 +107,8 @@ class SignInResponse(google.protobuf.message.Message):
     fault_hotline: builtins.str
     accounting_date: builtins.str
     """Accounting date, YYYY-MM-DD."""
+    authenticates_cards: builtins.bool
+    """Whether AuthenticateCard has a security module behind it."""
     @property
     def gateway_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     def __init__(
@@ -98,9 +122,10 @@ class SignInResponse(google.protobuf.message.Message):
         policy_hotline: builtins.str = ...,
         fault_hotline: builtins.str = ...,
         accounting_date: builtins.str = ...,
+        authenticates_cards: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["gateway_time", b"gateway_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "epoch", b"epoch", "fault_hotline", b"fault_hotline", "gateway_time", b"gateway_time", "institution", b"institution", "institution_name", b"institution_name", "policy_hotline", b"policy_hotline", "treatment_region", b"treatment_region"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "authenticates_cards", b"authenticates_cards", "epoch", b"epoch", "fault_hotline", b"fault_hotline", "gateway_time", b"gateway_time", "institution", b"institution", "institution_name", b"institution_name", "policy_hotline", b"policy_hotline", "treatment_region", b"treatment_region"]) -> None: ...
 
 Global___SignInResponse: typing_extensions.TypeAlias = SignInResponse
 
@@ -131,6 +156,104 @@ class SignOutResponse(google.protobuf.message.Message):
     ) -> None: ...
 
 Global___SignOutResponse: typing_extensions.TypeAlias = SignOutResponse
+
+@typing.final
+class AuthenticateCardRequest(google.protobuf.message.Message):
+    """The two steps of the vendors' interface (基于加密机的读基本信息) in one call between them. Its centre gives out what a
+    genuine card answers, and the terminal compares; here the terminal tells the card's answer, and only a card that has
+    proved itself gets its challenge answered.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ALGORITHM_FIELD_NUMBER: builtins.int
+    HISTORICAL_BYTES_FIELD_NUMBER: builtins.int
+    IDENTIFICATION_CODE_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    CHALLENGE_FIELD_NUMBER: builtins.int
+    algorithm: Global___CardAlgorithm.ValueType
+    historical_bytes: builtins.bytes
+    """Of the answer to reset; the last eight diversify the card's keys."""
+    identification_code: builtins.bytes
+    """Card identification code (卡识别码); its region says whose keys they are."""
+    @property
+    def proof(self) -> Global___CardProof: ...
+    @property
+    def challenge(self) -> Global___CardChallenge:
+        """Left out where the card reads freely and is only to prove itself."""
+
+    def __init__(
+        self,
+        *,
+        algorithm: Global___CardAlgorithm.ValueType = ...,
+        historical_bytes: builtins.bytes = ...,
+        identification_code: builtins.bytes = ...,
+        proof: Global___CardProof | None = ...,
+        challenge: Global___CardChallenge | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["challenge", b"challenge", "proof", b"proof"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["algorithm", b"algorithm", "challenge", b"challenge", "historical_bytes", b"historical_bytes", "identification_code", b"identification_code", "proof", b"proof"]) -> None: ...
+
+Global___AuthenticateCardRequest: typing_extensions.TypeAlias = AuthenticateCardRequest
+
+@typing.final
+class CardProof(google.protobuf.message.Message):
+    """What was said to the card with INTERNAL AUTHENTICATE, and what it answered."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACTOR_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
+    factor: builtins.bytes
+    data: builtins.bytes
+    answer: builtins.bytes
+    def __init__(
+        self,
+        *,
+        factor: builtins.bytes = ...,
+        data: builtins.bytes = ...,
+        answer: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "data", b"data", "factor", b"factor"]) -> None: ...
+
+Global___CardProof: typing_extensions.TypeAlias = CardProof
+
+@typing.final
+class CardChallenge(google.protobuf.message.Message):
+    """What the terminal has to encipher for EXTERNAL AUTHENTICATE: `data`, under the session of `factor`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FACTOR_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    factor: builtins.bytes
+    data: builtins.bytes
+    def __init__(
+        self,
+        *,
+        factor: builtins.bytes = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "factor", b"factor"]) -> None: ...
+
+Global___CardChallenge: typing_extensions.TypeAlias = CardChallenge
+
+@typing.final
+class AuthenticateCardResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CRYPTOGRAM_FIELD_NUMBER: builtins.int
+    cryptogram: builtins.bytes
+    """Eight bytes; empty where there was no challenge."""
+    def __init__(
+        self,
+        *,
+        cryptogram: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cryptogram", b"cryptogram"]) -> None: ...
+
+Global___AuthenticateCardResponse: typing_extensions.TypeAlias = AuthenticateCardResponse
 
 @typing.final
 class GetAccountRequest(google.protobuf.message.Message):

@@ -57,6 +57,22 @@ _GatewayServiceSignOutType = typing_extensions.TypeVar(
     ],
 )
 
+_GatewayServiceAuthenticateCardType = typing_extensions.TypeVar(
+    '_GatewayServiceAuthenticateCardType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
+    ],
+)
+
 _GatewayServiceGetAccountType = typing_extensions.TypeVar(
     '_GatewayServiceGetAccountType',
     grpc.UnaryUnaryMultiCallable[
@@ -201,7 +217,7 @@ _GatewayServiceReportSelfTestType = typing_extensions.TypeVar(
     ],
 )
 
-class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServiceSignOutType, _GatewayServiceGetAccountType, _GatewayServiceDebitType, _GatewayServiceConfirmType, _GatewayServiceReverseType, _GatewayServiceCancelType, _GatewayServiceRefundType, _GatewayServiceGetTransactionType, _GatewayServiceReconcileType, _GatewayServiceReportSelfTestType]):
+class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServiceSignOutType, _GatewayServiceAuthenticateCardType, _GatewayServiceGetAccountType, _GatewayServiceDebitType, _GatewayServiceConfirmType, _GatewayServiceReverseType, _GatewayServiceCancelType, _GatewayServiceRefundType, _GatewayServiceGetTransactionType, _GatewayServiceReconcileType, _GatewayServiceReportSelfTestType]):
     """mTLS: the certificate's common name is the terminal; a body that names another terminal is refused."""
 
     @typing.overload
@@ -213,6 +229,10 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.SignOutRequest,
             yikatong.api.gateway.v1.gateway_pb2.SignOutResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
+            yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetAccountRequest,
@@ -263,6 +283,10 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
             yikatong.api.gateway.v1.gateway_pb2.SignOutResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
+            yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetAccountRequest,
             yikatong.api.gateway.v1.gateway_pb2.GetAccountResponse,
         ],
@@ -306,6 +330,11 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
     SignOut: _GatewayServiceSignOutType
     """Closes it (签退)."""
 
+    AuthenticateCard: _GatewayServiceAuthenticateCardType
+    """Has the security module (加密机) say whether a card is genuine, and answer its challenge. Refused where the terminal
+    is not registered, its institution has no agreement in force, or it asks too often. Moves no money.
+    """
+
     GetAccount: _GatewayServiceGetAccountType
     """State and balance of the payer's personal account in the home city."""
 
@@ -343,6 +372,10 @@ GatewayServiceAsyncStub: typing_extensions.TypeAlias = GatewayServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.SignOutRequest,
         yikatong.api.gateway.v1.gateway_pb2.SignOutResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
+        yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.GetAccountRequest,
@@ -400,6 +433,16 @@ class GatewayServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.SignOutResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.SignOutResponse]]:
         """Closes it (签退)."""
+
+    @abc.abstractmethod
+    def AuthenticateCard(
+        self,
+        request: yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse]]:
+        """Has the security module (加密机) say whether a card is genuine, and answer its challenge. Refused where the terminal
+        is not registered, its institution has no agreement in force, or it asks too often. Moves no money.
+        """
 
     @abc.abstractmethod
     def GetAccount(
