@@ -12,14 +12,14 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from tests.support.authentication import GENUINENESS, gated
 from tests.support.cards import AnswersLink, DirectLink, DirectReader, DirectVisit, at_once
 from tests.support.profiles import BY_VERSION, document
-from yikatong.core.ports import CardLink, CardReader
+from yikatong.core.ports import CardLink
 from yikatong.core.reasons import YikatongError
 from yikatong.drivers.card import SocialSecurityCard, text, tlv
 from yikatong.drivers.card.atr import historical_bytes
@@ -36,7 +36,7 @@ _LENGTHS: Final = (b"\x00", b"\x01", b"\x7f", b"\x80", b"\x81\x80", b"\x82\xff\x
 class Replay:
     """Answers that were recorded, in their order whatever is asked, with some of them damaged; then silence."""
 
-    def __init__(self, answers: list[bytes], atr: bytes) -> None:
+    def __init__(self, answers: Iterable[bytes], atr: bytes) -> None:
         self._answers, self.atr = iter(answers), atr
 
     def transmit(self, apdu: bytes | bytearray) -> bytes:
@@ -55,13 +55,18 @@ def recorded() -> list[list[bytes]]:
 
 
 class _Recording:
-    def __init__(self, link: CardLink) -> None:
+    """Keeps what the card answers; `together` too, with what others answer in between."""
+
+    def __init__(self, link: CardLink, together: list[bytes] | None = None) -> None:
         self._link, self.atr = link, link.atr
         self.answers: list[bytes] = []
+        self._together = [] if together is None else together
 
     def transmit(self, apdu: bytes | bytearray) -> bytes:
-        self.answers.append(self._link.transmit(apdu))
-        return self.answers[-1]
+        answer = self._link.transmit(apdu)
+        self.answers.append(answer)
+        self._together.append(answer)
+        return answer
 
 
 def damaged(dice: random.Random, sound: bytes) -> bytes:
@@ -149,28 +154,32 @@ def _reads(dice: random.Random, sound: list[list[bytes]]) -> Callable[[], object
 
 @dataclass(frozen=True)
 class Opened:
-    """What a gated card answered while a PSAM opened it, and what the PSAM answered at each of its uses."""
+    """What a gated card answered while a PSAM opened it, what the PSAM at each of its uses, and both in their order."""
 
     card: list[bytes]
     psam: list[list[bytes]]
+    together: list[bytes]
     atr: bytes
 
 
 def opened() -> Opened:
-    card, uses = _Recording(DirectLink(gated())), list[_Recording]()
+    together: list[bytes] = []
+    card, uses = _Recording(DirectLink(gated()), together), list[_Recording]()
 
     def psam() -> CardLink:
-        uses.append(_Recording(DirectLink(issuer.psam())))
+        uses.append(_Recording(DirectLink(issuer.psam()), together))
         return uses[-1]
 
-    _open(card, DirectReader(psam))
-    return Opened(card.answers, [use.answers for use in uses], card.atr)
+    open_by_psam(card, psam)
+    return Opened(card.answers, [use.answers for use in uses], together, card.atr)
 
 
-def _open(card: CardLink, psam: CardReader) -> object:
+def open_by_psam(card: CardLink, psam: Callable[[], CardLink]) -> object:
     """With the same bytes said to the card each time, so that recorded answers are right again."""
     said = itertools.count(1)
-    authenticator = PsamAuthenticator(psam, genuineness=GENUINENESS, random=lambda size: bytes((next(said),)) * size)
+    authenticator = PsamAuthenticator(
+        DirectReader(psam), genuineness=GENUINENESS, random=lambda size: bytes((next(said) & 0xFF,)) * size
+    )
     return at_once(SocialSecurityCard(authenticator=authenticator).read(DirectVisit(card)))
 
 
@@ -183,8 +192,7 @@ def _authentication(dice: random.Random, sound: Opened) -> Callable[[], object]:
         which = dice.randrange(len(uses))
         uses[which] = _some_damaged(dice, uses[which])
     powered = iter(uses)
-    psam = DirectReader(lambda: Replay(next(powered), bytes(17)))
-    return lambda: _open(Replay(card, sound.atr), psam)
+    return lambda: open_by_psam(Replay(card, sound.atr), lambda: Replay(next(powered), bytes(17)))
 
 
 def parsers() -> dict[str, Callable[[random.Random], Callable[[], object]]]:

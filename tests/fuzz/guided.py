@@ -13,7 +13,7 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ with atheris.instrument_imports(include=["yikatong.drivers", "yikatong.core"]):
     from tests.fuzz import cards, devices
     from yikatong.core.reasons import YikatongError
     from yikatong.drivers.card import SocialSecurityCard, tlv
+    from yikatong.drivers.card.atr import historical_bytes
     from yikatong.drivers.card.chain import Budget, Limited
 
 LIMIT_S: Final = 0.05
@@ -46,16 +47,29 @@ def _records(data: bytes) -> None:
 
 def _atr(data: bytes) -> None:
     link = cards.Replay([], data)
-    _ = Limited(link, Budget(), lambda: 0.0).atr
+    historical_bytes(Limited(link, Budget(), lambda: 0.0).atr)
+
+
+def _answers(data: bytes) -> Iterator[bytes]:
+    """Each is a byte of length and so many bytes."""
+    at = 0
+    while at < len(data):
+        yield data[at + 1 : at + 1 + data[at]]
+        at += 1 + data[at]
+
+
+def _whole(answers: Iterable[bytes]) -> bytes:
+    return b"".join(bytes((len(answer),)) + answer for answer in answers)
 
 
 def _reads(data: bytes) -> None:
-    """A whole read; each answer is a byte of length and so many bytes."""
-    answers, at = [], 0
-    while at < len(data):
-        answers.append(data[at + 1 : at + 1 + data[at]])
-        at += 1 + data[at]
-    SocialSecurityCard().read_identity(cards.Replay(answers, _ATR))
+    SocialSecurityCard().read_identity(cards.Replay(_answers(data), _ATR))
+
+
+def _authentication(data: bytes) -> None:
+    """The card and the PSAM that opens it take their answers from one line."""
+    both = _answers(data)
+    cards.open_by_psam(cards.Replay(both, _ATR), lambda: cards.Replay(both, _ATR))
 
 
 PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
@@ -63,6 +77,7 @@ PARSERS: Final[dict[str, Callable[[bytes], object]]] = {
     "records": _records,
     "atr": _atr,
     "reads": _reads,
+    "authentication": _authentication,
     **{re.sub("'s|:", "", name).replace(" ", "-"): parser for name, (parser, _) in devices.PARSERS.items()},
 }
 
@@ -71,7 +86,9 @@ def seeds(name: str) -> list[bytes]:
     """Sound inputs to begin with: a fuzzer would need long to find them."""
     match name:
         case "reads":
-            return [b"".join(bytes((len(answer),)) + answer for answer in read) for read in cards.recorded()]
+            return [_whole(read) for read in cards.recorded()]
+        case "authentication":
+            return [_whole(cards.opened().together)]
         case "records":
             return [bytes((index, 0)) + sound[2:] for index, (_, sound) in enumerate(cards.RECORDS.values())]
         case "atr":
