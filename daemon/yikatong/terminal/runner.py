@@ -39,7 +39,6 @@ from yikatong.core.terminal_table import (
     ReversalAnswered,
     State,
     Step,
-    Told,
     step,
     verdict,
 )
@@ -53,6 +52,7 @@ from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, debit_order, uuid7
+from yikatong.terminal.requests import order_taken, require_same
 from yikatong.terminal.session import Session
 from yikatong.terminal.stages import Stage, StageReached, stage_of
 
@@ -102,14 +102,14 @@ class Runner:
         if live is None:
             known, other = await self._journal.known(request.request_id, request.order_no, request.order_part)
             if known is not None:
-                _same_request(known, request)
+                require_same(known, request)
                 live = self._live.get(known.transaction_id)
                 if live is None:
                     return known
             # Another caller may have come with the same request while we looked.
             elif (live := self._known_live(request)) is None:
                 if other is not None and other.state not in _WITHOUT_MONEY:
-                    raise _order_taken(self.snapshot(other))
+                    raise order_taken(self.snapshot(other))
                 live = self._begin(request, bill)
                 self._spawn(live, "prepare", partial(self._prepare, wait_ms=wait_ms))
         return await self._wait(live, patience_s)
@@ -301,7 +301,7 @@ class Runner:
                 return
             same = (other.row.order_no, other.row.order_part) == (live.row.order_no, live.row.order_part)
             if same and other.row.state not in _WITHOUT_MONEY:
-                raise _order_taken(other.row)
+                raise order_taken(other.row)
 
     def require_able(self) -> Granted:
         """What is granted, where a new debit may begin now. Raises YikatongError: nothing has been sent.
@@ -508,7 +508,7 @@ class Runner:
     def _known_live(self, request: Transaction) -> Live | None:
         for live in self._live.values():
             if live.row.request_id == request.request_id and live.refused is None:
-                _same_request(live.row, request)
+                require_same(live.row, request)
                 return live
         return None
 
@@ -565,28 +565,6 @@ class Runner:
 
 async def _caller_left(live: Live) -> CallerLeft:
     return CallerLeft()
-
-
-def _same_request(known: Transaction, request: Transaction) -> None:
-    """Raises REQUEST_ID_REUSED where the two differ."""
-    if field_name := known.differing_field(request):
-        raise YikatongError(
-            Reason.REQUEST_ID_REUSED,
-            "the request id was used with other content",
-            field=field_name,
-            transaction_id=known.transaction_id,
-            outcome=verdict(known.state).moved.value,  # of the transaction that is named
-        )
-
-
-def _order_taken(other: Transaction) -> YikatongError:
-    paid = verdict(other.state).told is Told.APPROVED
-    return YikatongError(
-        Reason.ORDER_ALREADY_PAID if paid else Reason.ORDER_IN_PROGRESS,
-        "the order has another transaction",
-        transaction_id=other.transaction_id,
-        request_id=other.request_id,
-    )
 
 
 def _canonical_line(row: Transaction, clock: Clock) -> None:
