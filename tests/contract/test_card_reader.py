@@ -14,6 +14,7 @@ from tests.support.cards import pin
 from tests.support.pcscd import private_pcscd
 from tests.support.vendor import compiled
 from yikatong.core.card import ReaderState
+from yikatong.core.pin import PinRight
 from yikatong.core.ports import CardLink, CardReader
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.card import SocialSecurityCard
@@ -128,7 +129,7 @@ async def test_a_card_is_read_and_its_pin_presented_in_one_visit(bench: Bench) -
         assert identity.social_security_number.reveal() == card.data.social_security_number
         assert identity.atr == card.data.atr
         with pin() as typed:
-            await visit.run(lambda link: document.verify_pin(link, typed))
+            assert await visit.run(lambda link: document.verify_pin(link, typed)) == PinRight()
         assert await visit.run(document.read_identity) == identity
 
 

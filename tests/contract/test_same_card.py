@@ -17,8 +17,8 @@ from typing import cast
 
 import pytest
 
-from tests.support.cards import pin
 from tests.support.far_end import FarEnd
+from tests.support.keypads import Cardholder, pin_check
 from tests.support.pcscd import clear, empty, private_slots
 from tests.support.rows import request
 from yikatong.core.bill import Bill
@@ -26,7 +26,6 @@ from yikatong.core.ports import CardReader
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.session import Granted
 from yikatong.core.terminal_table import State
-from yikatong.core.values import Pin
 from yikatong.drivers.card import SocialSecurityCard
 from yikatong.drivers.pcsc import PcscReader
 from yikatong.runtime.clock import SystemClock
@@ -123,28 +122,14 @@ SWAPS = [
 ]
 
 
-@dataclass
-class Cardholder:
-    """At the keypad: types the PIN, after having done `first`."""
-
-    first: Callable[[], None] = lambda: None
-
-    async def ask(self, *, timeout_ms: int) -> Pin:
-        del timeout_ms
-        self.first()
-        return pin()
-
-    async def check(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-
 class Till:
     """A terminal's runner over this reader, with a journal of its own."""
 
     def __init__(self, reader: CardReader, folder: Path, holder: Cardholder) -> None:
         self.far_end, self.journal = FarEnd(), Journal(folder / "journal.db")
-        self.desk = Desk(reader, SocialSecurityCard(), SystemClock(), pin_entry=holder, pin_timeout_ms=1000)
+        document = SocialSecurityCard()
+        check = pin_check(holder, self.journal, document=document)
+        self.desk = Desk(reader, document, SystemClock(), pin=check)
         session = SimpleNamespace(
             terminal_id="P99000200001-01", fenced=False, require=lambda: GRANTED, fence=lambda: None
         )
@@ -166,11 +151,14 @@ class Till:
         await self.journal.close()
 
 
-async def test_a_swap_after_reading_and_pin_is_refused(benches: Benches) -> None:
+async def test_a_swap_after_reading_and_pin_is_refused(benches: Benches, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.db")
+
     async def refused(bench: Bench, swap: Swap) -> list[Reason]:
         card = _works()
         await asyncio.to_thread(bench.insert, card)
-        desk = Desk(bench.reader, SocialSecurityCard(), SystemClock(), pin_entry=Cardholder(), pin_timeout_ms=1000)
+        document = SocialSecurityCard()
+        desk = Desk(bench.reader, document, SystemClock(), pin=pin_check(Cardholder(), journal, document=document))
         reasons = []
         async with desk.identify(wait_ms=WAIT_MS, stage=lambda stage: None) as presented:
             await presented.demand_same_card()
@@ -186,6 +174,7 @@ async def test_a_swap_after_reading_and_pin_is_refused(benches: Benches) -> None
     assert {
         swap: reasons for swap, reasons in zip(SWAPS, told, strict=True) if reasons != [Reason.CARD_REMOVED] * 2
     } == {}
+    await journal.close()
 
 
 class _Counting(Manner):
@@ -202,7 +191,7 @@ async def test_a_debit_whose_card_is_swapped_at_the_keypad_asks_for_nothing(benc
     [bench] = benches(1)
     card, other = _works(), _Counting(_anothers())
     bench.insert(card)
-    holder = Cardholder(lambda: Swap(lambda: other).do(bench, card))
+    holder = Cardholder(first=lambda: Swap(lambda: other).do(bench, card))
     till = Till(bench.reader, tmp_path, holder)
     with pytest.raises(YikatongError) as caught:
         await till.debit()
@@ -227,7 +216,7 @@ async def test_a_restart_of_pcscd_at_the_keypad_asks_for_nothing(
         running.start()
 
     slot.insert(_works())
-    holder = Cardholder(restart)
+    holder = Cardholder(first=restart)
     till = Till(reader, tmp_path, holder)
     with pytest.raises(YikatongError) as caught:
         await till.debit()

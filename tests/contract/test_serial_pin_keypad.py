@@ -18,7 +18,8 @@ from tests.support.memory import memory_of
 from yikatong.core.ports import PinEntry
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Pin
-from yikatong.drivers.serial.pin_keypad import SerialPinKeypad, _Prompt
+from yikatong.drivers.serial.pin_keypad import SerialPinKeypad
+from yikatong.runtime.handover import PinHandover
 from yikatong.simulators.pinpad import CANCELS, DOES_NOTHING, Command, PinPad, Presses, Temper, types
 
 LONG_MS = 30_000
@@ -258,11 +259,13 @@ def link(name: Path, target: Path) -> None:
 @pytest.mark.parametrize("first", ["left, then abandoned", "abandoned, then left"])
 def test_a_pin_that_nobody_takes_is_wiped(first: str) -> None:
     """A cancellation meets the last key: the thread and the loop do not wait for each other, so both orders happen."""
-    prompt, pin = _Prompt(LONG_MS, LONG_MS), Pin(bytearray(b"1234"))
-    steps = [lambda: prompt._leave(pin), prompt.abandon]
+    prompt, pin = PinHandover(), Pin(bytearray(b"1234"))
+    steps = [lambda: prompt.leave(pin), prompt.abandon]
     for step in steps if first.startswith("left") else reversed(steps):
         step()
     assert pin.digits == bytes(4)
+    with pytest.raises(YikatongError, match="PIN_CANCELLED"):
+        prompt.take()
 
 
 CHILD = """

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 
 from yikatong.core.reasons import YikatongError
+from yikatong.drivers.keyboard import frames
+from yikatong.drivers.pcsc.part10 import VERIFY_PIN_DIRECT, control_code
 from yikatong.drivers.serial import id_card_protocol, receipt_status
 from yikatong.drivers.serial.id_card_record import parse
 from yikatong.drivers.serial.pin_pad_protocol import AliveAnswer, PinEntryBuffer
@@ -86,12 +88,30 @@ def _library(data: bytes) -> None:
         return  # what its caller translates
 
 
+def _prompt(data: bytes) -> None:
+    packet = bytearray(data)
+    for parse_it in (
+        lambda: frames.wanted(data),
+        lambda: frames.answered(packet, len(packet)),
+        lambda: frames.answer(packet, len(packet)),
+    ):
+        try:
+            parse_it()
+        except ValueError:
+            continue  # what its caller translates
+
+
 PARSERS: dict[str, tuple[Callable[[bytes], None], Callable[[random.Random], bytes]]] = {
     "scanned code": (_scan, lambda dice: _mixed(dice, b"MADE-UP-28-CHARACTERS-000001\r\n", b"\r")),
     "identity card: frame": (_answer, lambda dice: _mixed(dice, *SHORT, *([READ] if dice.random() < 0.05 else []))),
     "identity card: record": (parse, lambda dice: _damaged(dice, RECORD)[:256].ljust(256, b"\x20")),
     "printer": (_printer, lambda dice: dice.randbytes(dice.randrange(12))),
     "PIN pad": (_pin_pad, lambda dice: _mixed(dice, b"123456\r", b"OK\r")),
+    "keys of a PC/SC reader": (
+        lambda data: control_code(data, VERIFY_PIN_DIRECT) and None,
+        lambda dice: _mixed(dice, bytes.fromhex("060442330006"), bytes.fromhex("0704423300070A0442330012")),
+    ),
+    "prompt at a keyboard": (_prompt, lambda dice: _damaged(dice, b"\x01\x00\x00\x00\x07123456")[:22]),
     "vendor's library": (_library, lambda dice: dice.randbytes(REPLY.size)),
 }
 

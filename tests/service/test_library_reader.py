@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import grpc.aio
 import pytest
 
 from tests.gateway_world import HERE, TERMINAL, World, world
-from tests.support.terminal_world import configuration
+from tests.support.terminal_world import configuration, serving
 from tests.support.vendor import compiled
 from yikatong.api.diagnostics.v1 import diagnostics_pb2 as diagnostics
 from yikatong.api.diagnostics.v1.diagnostics_pb2_grpc import DiagnosticsServiceStub
@@ -27,9 +25,7 @@ from yikatong.runtime import edge
 from yikatong.simulators.card import issuer
 from yikatong.simulators.card.deck import find
 from yikatong.simulators.vendor_unit import Call, Fault, Manner, VendorUnit, types
-from yikatong.terminal import main as terminal_main
-from yikatong.terminal.config import CardAuthentication, DaemonConfig, PinKeypad, Reader
-from yikatong.terminal.terminal import Terminal
+from yikatong.terminal.config import CardAuthentication, PinKeypad, Reader
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -63,23 +59,6 @@ def _seed(folder: Path, card: str = "works") -> Path:
     return path
 
 
-@asynccontextmanager
-async def _serving(config: DaemonConfig) -> AsyncIterator[None]:
-    """The daemon as its configuration alone makes it, signed in."""
-    Path(config.state).mkdir()
-    stop = asyncio.Event()
-    ready: asyncio.Future[Terminal] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(terminal_main.serve(config, stop=stop, ready=ready.set_result))
-    try:
-        async with asyncio.timeout(20):
-            await (await ready).session.signed_in.wait()
-        yield
-    finally:
-        stop.set()
-        await asyncio.wait([serving])
-    assert serving.result() == terminal_main.EXIT_OK
-
-
 async def test_a_debit_at_a_librarys_reader_with_its_own_keys(province: World, library: Path) -> None:
     with VendorUnit(province.folder / "unit", [types("123456")]) as unit:
         unit.insert(find("works").make())
@@ -92,7 +71,7 @@ async def test_a_debit_at_a_librarys_reader_with_its_own_keys(province: World, l
                 pin_keypad=PinKeypad("reader"),
             )
             async with (
-                _serving(config),
+                serving(config),
                 grpc.aio.insecure_channel(f"unix:{config.sockets.his}") as window,
                 grpc.aio.insecure_channel(f"unix:{config.sockets.technician}") as technician,
             ):
@@ -127,7 +106,7 @@ async def test_a_gated_card_is_opened_by_the_psam_in_the_units_own_slot_and_debi
                 pin_keypad=PinKeypad("reader"),
             )
             async with (
-                _serving(config),
+                serving(config),
                 grpc.aio.insecure_channel(f"unix:{config.sockets.his}") as window,
                 grpc.aio.insecure_channel(f"unix:{config.sockets.technician}") as technician,
             ):

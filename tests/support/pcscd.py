@@ -33,13 +33,13 @@ def private_pcscd() -> Iterator[tuple[PrivatePcscd, VirtualSlot]]:
 
 
 @contextmanager
-def private_slots(readers: int) -> Iterator[tuple[PrivatePcscd, list[VirtualSlot]]]:
+def private_slots(readers: int, *, others: str = "") -> Iterator[tuple[PrivatePcscd, list[VirtualSlot]]]:
     """The same with several readers, whose slots (two each) are all empty, in the order of `PrivatePcscd.slots`."""
     if obstacle := why_not_private():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no private pcscd: {obstacle}")
     directory = _directory()
     try:
-        with PrivatePcscd(directory, readers=readers) as pcscd, ExitStack() as stack:
+        with PrivatePcscd(directory, readers=readers, others=others) as pcscd, ExitStack() as stack:
             os.environ.update(pcscd.environment)
             yield pcscd, [stack.enter_context(VirtualSlot(slot.port)) for slot in pcscd.slots]
     finally:

@@ -62,7 +62,9 @@ class _Desk:
         self.visits = 0
 
     @asynccontextmanager
-    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> AsyncIterator[Presented]:
+    async def identify(
+        self, *, wait_ms: int, stage: Callable[[Stage], None], last_try_acknowledged: bool
+    ) -> AsyncIterator[Presented]:
         self.visits += 1
         if self.gate is not None:
             await self.gate.wait()

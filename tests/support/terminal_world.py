@@ -116,7 +116,24 @@ async def daemon(
     assert task.result() == terminal_main.EXIT_OK
 
 
-async def command(*arguments: str, **environment: str) -> tuple[int, str, str]:
+@contextlib.asynccontextmanager
+async def serving(config: DaemonConfig) -> AsyncIterator[None]:
+    """The daemon as its configuration alone makes it, signed in."""
+    Path(config.state).mkdir()
+    stop = asyncio.Event()
+    ready: asyncio.Future[Terminal] = asyncio.get_running_loop().create_future()
+    serving = asyncio.create_task(terminal_main.serve(config, stop=stop, ready=ready.set_result))
+    try:
+        async with asyncio.timeout(20):
+            await (await ready).session.signed_in.wait()
+        yield
+    finally:
+        stop.set()
+        await asyncio.wait([serving])
+    assert serving.result() == terminal_main.EXIT_OK
+
+
+async def command(*arguments: str, stdin: int | None = None, **environment: str) -> tuple[int, str, str]:
     """Runs `yikatong …` as a process of its own: exit status, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -124,6 +141,7 @@ async def command(*arguments: str, **environment: str) -> tuple[int, str, str]:
         "yikatong.cli.main",
         *arguments,
         env={**os.environ, "LANG": "C.UTF-8", "NO_COLOR": "1", **environment},
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

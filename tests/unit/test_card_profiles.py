@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.cards import DirectLink, DirectVisit, pin
+from tests.support.cards import DirectLink, DirectVisit
+from tests.support.keypads import Cardholder, pin_check
 from tests.support.profiles import BY_VERSION, NAMES, PROFILES, WAYS, Profile, differences, document
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.core.values import Pin
 from yikatong.runtime.clock import SystemClock
 from yikatong.simulators.card.deck import find
 from yikatong.simulators.card.manners import Manner, PulledAt
 from yikatong.simulators.card.port import PretendCard
 from yikatong.simulators.reader import SimulatedReader
 from yikatong.terminal.desk import Desk
+from yikatong.terminal.journal import Journal
 
 
 class _Counting(Manner):
     commands = 0
+    verify = 0
+    """Which of them was VERIFY."""
 
     def execute(self, apdu: bytes) -> bytes:
         self.commands += 1
+        if apdu[1] == 0x20:
+            self.verify = self.commands
         return super().execute(apdu)
 
 
@@ -59,33 +66,30 @@ async def test_it_reads_as_written(profile: Profile, way: str) -> None:
 
 
 @pytest.mark.parametrize(("profile", "way"), DEBITS, ids=key)
-async def test_pulled_out_at_any_command_it_says_so_and_the_next_card_reads(profile: Profile, way: str) -> None:
-    """Reading, authentication, PIN, and the last question before money is asked for."""
-
-    class Cardholder:
-        async def ask(self, *, timeout_ms: int) -> Pin:
-            del timeout_ms
-            return pin()
-
-        async def check(self) -> None: ...
-
-        async def close(self) -> None: ...
+async def test_pulled_out_at_any_command_it_says_so_and_the_next_card_reads(
+    profile: Profile, way: str, tmp_path: Path
+) -> None:
+    """Reading, authentication, PIN, and the last question before the debit. Only of a PIN that is out more is said."""
 
     async def debit(card: PretendCard) -> str:
         reader.insert(card)
-        async with desk.identify(wait_ms=0, stage=lambda stage: None) as presented:
+        async with desk.identify(wait_ms=0, stage=lambda stage: None, last_try_acknowledged=True) as presented:
             await presented.demand_same_card()
             return presented.identity.card_number.reveal()
 
-    reader = SimulatedReader()
-    desk = Desk(reader, document(profile, way), SystemClock(), pin_entry=Cardholder(), pin_timeout_ms=1)
+    reader, journal, card = SimulatedReader(), Journal(tmp_path / "journal.db"), document(profile, way)
+    desk = Desk(reader, card, SystemClock(), pin=pin_check(Cardholder(), journal, document=card))
     whole = _Counting(profile.make())
     assert await debit(whole) == profile.data.card_number
+    told = []
     for command in range(1, whole.commands + 1):
         with pytest.raises(YikatongError) as caught:
             await debit(PulledAt(profile.make(), command=command))
-        assert caught.value.reason is Reason.CARD_REMOVED, command
+        told.append((caught.value.reason, caught.value.facts.get("cause")))
         assert not (await reader.state()).card_present
         assert await debit(find("works").make()) == find("works").data.card_number
+    assert told.pop(whole.verify - 1) == (Reason.PIN_TRY_UNCLEAR, "CARD_REMOVED")
+    assert set(told) == {(Reason.CARD_REMOVED, None)}
     assert whole.commands > 15
     await reader.close()
+    await journal.close()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -143,6 +146,34 @@ def test_soft_keys_are_for_development_alone(tmp_path: Path) -> None:
     assert [mistake["key"] for mistake in json.loads(check(file, "--json").stdout)["mistakes"]] == ["hsm.keys"]
     file.write_text(text.replace("#development = false", "development = true"))
     assert json.loads(check(file, "--json").stdout)["valid"]
+
+
+@pytest.mark.parametrize(
+    ("keypad", "reader", "wrong"),
+    [
+        ({"device": "/dev/pad"}, {}, []),
+        ({"device": "reader"}, {}, []),
+        ({"device": "reader"}, {"kind": "library", "library": "/lib.so"}, []),
+        ({"device": "reader"}, {"kind": "simulated"}, ["device"]),
+        ({"device": "reader", "on_initial_pin": "refuse"}, {}, ["on_initial_pin"]),
+        ({"device": "reader", "on_initial_pin": "refuse"}, {"kind": "library", "library": "/lib.so"}, []),
+        ({"device": "software"}, {}, ["device"]),
+        ({"device": "software", "allow_software": True}, {}, []),
+        ({"device": "/dev/pad", "digits": 3}, {}, ["digits"]),
+        ({"device": "/dev/pad", "digits": 17}, {}, ["digits"]),
+        ({"device": "/dev/pad", "initial_pins": ["123"]}, {}, ["initial_pins.0"]),
+        ({"device": "/dev/pad", "initial_pins": ["id", "123456"]}, {}, []),
+    ],
+)
+def test_where_a_pin_is_entered(
+    tmp_path: Path, keypad: dict[str, Any], reader: dict[str, Any], wrong: list[str]
+) -> None:
+    file = tmp_path / "a.toml"
+    text = (SAMPLES / "daemon.toml").read_text(encoding="utf-8")
+    document = tomllib.loads(text) | {"development": True, "pin_keypad": keypad, "reader": reader}
+    file.write_bytes(msgspec.toml.encode(document))
+    told = json.loads(check(file, "--json").stdout)
+    assert [mistake["key"] for mistake in told["mistakes"]] == [f"pin_keypad.{key}" for key in wrong]
 
 
 @pytest.mark.parametrize("text", ["", "colour = 1\n", "[gateway]\n"])

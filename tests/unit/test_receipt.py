@@ -195,3 +195,13 @@ def test_titles_are_centred_and_a_long_one_takes_two_lines() -> None:
     assert (
         two == f"{rule}\n{' ' * 11}很长很长很长很长很长的标题\n{' ' * 10}A very long title of a slip\n{rule}\n{rule}\n"
     )
+
+
+@pytest.mark.parametrize("state", [State.APPROVED, State.DECLINED])
+def test_an_initial_pin_is_to_be_changed_and_the_slip_does_not_say_why(state: State) -> None:
+    asked = "请尽快修改社会保障卡密码"
+    assert asked not in text(state)
+    printed = text(state, initial_pin=True)
+    assert asked in printed
+    assert "初始" not in printed
+    assert "initial" not in printed

@@ -258,7 +258,7 @@ async def _card_alone(name: str) -> AsyncIterator[Step]:
     """What a debit does with the card: opened, read, asked again just before the debit, let go."""
     reader = SimulatedReader()
     reader.insert(find(name).make())
-    desk = Desk(reader, SocialSecurityCard(), SystemClock(), pin_entry=None, pin_timeout_ms=0)
+    desk = Desk(reader, SocialSecurityCard(), SystemClock(), pin=None)
 
     async def one() -> None:
         async with desk.identify(wait_ms=0, stage=lambda _: None) as presented:

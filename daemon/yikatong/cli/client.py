@@ -56,6 +56,8 @@ class Place:
     policy_hotline: str
     fault_hotline: str
     config: DaemonConfig | None = None
+    pin: str = ""
+    """Where PINs are typed on a computer's keyboard; the socket is there only where the configuration says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,10 @@ def place(config: Path | None) -> Place:
 
     if config is None and not os.access(CONFIG_DEFAULT, os.R_OK):
         sockets, hotlines = Sockets(), Hotlines()
-        return Place(sockets.his, sockets.technician, hotlines.policy, hotlines.fault)
+        return Place(sockets.his, sockets.technician, hotlines.policy, hotlines.fault, pin=sockets.pin)
     found = load(config or CONFIG_DEFAULT, DaemonConfig)
-    return Place(found.sockets.his, found.sockets.technician, found.hotlines.policy, found.hotlines.fault, found)
+    sockets, hotlines = found.sockets, found.hotlines
+    return Place(sockets.his, sockets.technician, hotlines.policy, hotlines.fault, found, sockets.pin)
 
 
 def found_place(config: Path | None) -> Place:

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "check-config": "services",
     "card": "window",
     "pay": "window",
+    "pin": "pin_prompt",
     "cancel": "window",
     "refund": "window",
     "transactions": "window",

@@ -18,7 +18,7 @@ from yikatong.core.reasons import Reason
 from yikatong.runtime.read_only_store import is_read_only
 from yikatong.runtime.tls import Identity
 from yikatong.terminal import health, probes
-from yikatong.terminal.config import DaemonConfig
+from yikatong.terminal.config import READER_KEYS, SOFTWARE, DaemonConfig
 from yikatong.terminal.config import Gateway as GatewayPlace
 from yikatong.terminal.probes import Probe, failed, fine
 
@@ -43,7 +43,7 @@ def look(config: DaemonConfig, cause: SocketCause) -> list[Probe]:
         found.append(_disk(Path(config.state)))
     if config.uses_pcsc:
         found.append(probes.pcscd(health.knock(os.environ.get(health.PCSCD_VARIABLE) or health.PCSCD_SOCKET)))
-    if config.pin_keypad is not None:
+    if config.pin_keypad is not None and config.pin_keypad.device not in {READER_KEYS, SOFTWARE}:
         found.append(device(config.pin_keypad.device))
     found += [
         probes.certificate(health.validity(gateway.identity), now),

@@ -32,7 +32,7 @@ from yikatong.core.values import Fen
 from yikatong.gateway.development_ca import DevelopmentCa
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
 from yikatong.simulators.card import issuer
-from yikatong.simulators.card.deck import CITIES, DECK, CityState, find
+from yikatong.simulators.card.deck import CITIES, DECK, INITIAL_PIN, CityState, find
 from yikatong.simulators.card.port import PretendCard
 from yikatong.simulators.pcscd import SOCKET_VARIABLE, PrivatePcscd, system_virtual_reader, why_not_private
 from yikatong.simulators.pinpad import PinPad, types
@@ -389,7 +389,7 @@ class Province:
                     "technician": str(self._socket_of(name, "tech")),
                 },
                 "hotlines": {"policy": POLICY_HOTLINE, "fault": FAULT_HOTLINE},
-                **({"pin_keypad": {"device": str(keypad)}} if keypad else {}),
+                **({"pin_keypad": _keypad(keypad)} if keypad else {}),
             },
         )
 
@@ -434,6 +434,11 @@ def _free_ports() -> Iterator[int]:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             yield port
+
+
+def _keypad(device: Path) -> dict[str, Any]:
+    """The section of a terminal: the deck's cards tell the tries that are left, or refuse to at no cost."""
+    return {"device": str(device), "card_tells_tries": True, "initial_pins": [INITIAL_PIN]}
 
 
 def _paths(identity: Identity) -> dict[str, str]:

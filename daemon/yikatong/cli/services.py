@@ -46,11 +46,14 @@ def daemon(file: Path) -> None:
     """
     from yikatong.runtime import logs
     from yikatong.runtime.read_only_store import is_read_only
+    from yikatong.runtime.secrecy import hide_memory
     from yikatong.terminal.config import DaemonConfig
     from yikatong.terminal.main import serve
 
     config = _or_exit(lambda: load(file, DaemonConfig))
     logs.configure(level=config.log_level)
+    if config.pin_keypad is not None:
+        hide_memory()
     state = Path(config.state)
     _or_exit(lambda: check_exists(state, Reason.JOURNAL_UNAVAILABLE, owner=user()))
     if not is_read_only(state):

@@ -16,8 +16,8 @@ from google.protobuf.json_format import MessageToDict
 from yikatong.api.money.v1 import money_pb2 as money
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1.terminal_pb2_grpc import TerminalServiceStub
-from yikatong.cli import client, first_screen, output, prompts
-from yikatong.core.reasons import Reason, YikatongError
+from yikatong.cli import client, first_screen, output, pin_prompt, prompts
+from yikatong.core.reasons import MEANING, Reason, YikatongError
 from yikatong.core.values import Fen
 from yikatong.core.words import Word
 
@@ -84,8 +84,17 @@ def card(config: Path | None, wait_s: int) -> None:
 @click.option(
     "--wait", "wait_s", type=click.IntRange(0, 60), default=30, help="等待插卡秒数 / seconds to wait for a card"
 )
-def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s: int) -> None:
+@click.option(
+    "--acknowledge-last-pin-try",
+    "acknowledged",
+    is_flag=True,
+    help="持卡人同意使用密码的最后一次机会 / the cardholder wants to use the last try at the PIN",
+)
+def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s: int, acknowledged: bool) -> None:
     """收取 AMOUNT 元 / Take a payment of AMOUNT yuan and print the receipt.
+
+    密码可能只剩最后一次机会时，先询问再输入。
+    Where the PIN may have one try left it asks first.
 
     退出码：0 已支付，1 未支付（没有动钱），2 守护进程没有应答，3 结果未定。
     Exit status: 0 paid, 1 not paid (no money moved), 2 the daemon did not answer, 3 still being settled.
@@ -98,19 +107,31 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
         amount_fen=amount_fen,
         purpose=money.PURPOSE_PHARMACY_PURCHASE,
         wait_ms=wait_s * 1000,
+        acknowledge_last_pin_try=acknowledged,
     )
-    if not output.wants_json():
-        output.say(f"请求号 {request.request_id}", f"request id {request.request_id}")
+
+    async def debit(stub: TerminalServiceAsyncStub) -> api.DebitResponse:
+        if not output.wants_json():
+            output.say(f"请求号 {request.request_id}", f"request id {request.request_id}")
+        async with prompts.shown(stub, _prompt, request_id=request.request_id):
+            return await stub.Debit(request, metadata=client.metadata(), timeout=_WAIT_S + wait_s)
 
     async def work() -> api.GetReceiptResponse:
         async with client.channel(at.his) as channel:
             stub = _stub(channel)
-            async with prompts.shown(stub, _prompt, request_id=request.request_id):
-                done = await stub.Debit(request, metadata=client.metadata(), timeout=_WAIT_S + wait_s)
+            try:
+                done = await debit(stub)
+            except grpc.aio.AioRpcError as error:
+                if client.failure_of(error).reason is not Reason.PIN_LAST_TRY or not _last_try_wanted():
+                    raise
+                request.request_id, request.acknowledge_last_pin_try = str(uuid.uuid4()), True
+                done = await debit(stub)
             key = api.GetReceiptRequest(transaction_id=done.transaction.transaction_id)
             return await stub.GetReceipt(key, metadata=client.metadata())
 
-    _end(client.run(work(), at, money=True, asked_before=bool(request_id)))
+    with pin_prompt.offered(at.pin):
+        answer = client.run(work(), at, money=True, asked_before=bool(request_id))
+    _end(answer)
 
 
 @click.command()
@@ -261,6 +282,18 @@ def _prompt(text: str) -> None:
     """For a person who looks on: progress is shown on a terminal only."""
     if sys.stderr.isatty():
         click.echo(f"› {text}", err=True)
+
+
+def _last_try_wanted() -> bool:
+    """Asks the cashier; nobody who could answer has not said yes."""
+    if output.wants_json() or not sys.stdin.isatty():
+        return False
+    meaning = MEANING[Reason.PIN_LAST_TRY]
+    output.say(f"! {meaning.zh}", f"! {meaning.en}", error=True)
+    question = output.choose(
+        "持卡人确定记得密码，要用这次机会吗？", "Is the cardholder sure of the PIN, and wants to use it?"
+    )
+    return click.confirm(question, default=False, err=True)
 
 
 def _first_screen(at: client.Place, *, with_slips: bool) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from yikatong.core.card import CardIdentity, ReaderState, ResidentCard
 from yikatong.core.card_authentication import CardKey, CardQuestion, KeyHolder
+from yikatong.core.pin import PinAnswer
 from yikatong.core.values import Pin, ReaderName, VoucherCode
 
 T = TypeVar("T")
@@ -76,8 +77,39 @@ class CardDocument(Protocol):
         the link raises.
         """
 
-    def verify_pin(self, link: CardLink, pin: Pin) -> None:
-        """Presents the PIN once. Raises PIN_WRONG (fact `tries_left`), PIN_BLOCKED, and what the link raises."""
+    def verify_pin(self, link: CardLink, pin: Pin) -> PinAnswer:
+        """Presents the PIN once, whatever comes. Raises what the link raises before that: then none was presented."""
+
+    def pin_command(self, link: CardLink) -> bytes:
+        """Enters the environment whose PIN it is; CLA, INS, P1 and P2 of VERIFY for keys that add the rest themselves.
+
+        Raises what the link raises.
+        """
+
+    def pin_answer(self, answer: bytes) -> PinAnswer:
+        """What an answer to such a VERIFY means: SW1 and SW2, or nothing where none came."""
+
+    def pin_tries_left(self, link: CardLink) -> int | None:
+        """Asks the card without presenting a PIN (assumption, card-facts §4); None where it does not say.
+
+        Raises what the link raises.
+        """
+
+
+class PinAttempt(Protocol):
+    """One try at the PIN of the card that was read. One of the two is called, at most once.
+
+    Cancelling stops the waiting; what became of a PIN that is on its way is heard all the same.
+    """
+
+    async def present(self, pin: Pin) -> None:
+        """Takes the PIN over, presents it and wipes it. Raises where the card did not accept it."""
+
+    async def leave_to(self, keys: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """`keys` get a VERIFY up to its P2, have the PIN typed behind it, and return the card's answer (or nothing).
+
+        Where they raise, no PIN has reached the card. Raises where the card did not accept it.
+        """
 
 
 class CardAuthenticator(Protocol):
@@ -120,10 +152,10 @@ class Hsm(Protocol):
 class PinEntry(Protocol):
     """Where the cardholder types the PIN: a keypad, never a message."""
 
-    async def ask(self, *, timeout_ms: int) -> Pin:
-        """Prompts and waits. The caller wipes the PIN.
+    async def enter(self, attempt: PinAttempt, *, timeout_ms: int) -> None:
+        """Prompts, waits, and has what was typed presented. Returns once the card has accepted it.
 
-        Raises PIN_CANCELLED, PIN_TIMEOUT, NO_PIN_KEYPAD, PIN_KEYPAD_FAILED.
+        Raises PIN_CANCELLED, PIN_TIMEOUT, NO_PIN_KEYPAD, PIN_KEYPAD_FAILED, DEVICE_BUSY, and what the attempt raises.
         """
 
     async def check(self) -> None:

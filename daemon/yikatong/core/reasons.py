@@ -73,6 +73,10 @@ class Reason(Enum):
     PIN_BLOCKED = "PIN_BLOCKED"
     PIN_CANCELLED = "PIN_CANCELLED"
     PIN_TIMEOUT = "PIN_TIMEOUT"
+    PIN_LAST_TRY = "PIN_LAST_TRY"
+    PIN_TOO_OFTEN = "PIN_TOO_OFTEN"
+    PIN_TRY_UNCLEAR = "PIN_TRY_UNCLEAR"
+    PIN_INITIAL = "PIN_INITIAL"
     NO_SCANNER = "NO_SCANNER"
     SCANNER_FAILED = "SCANNER_FAILED"
     SCAN_TIMEOUT = "SCAN_TIMEOUT"
@@ -195,12 +199,16 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.PCSCD_NOT_RUNNING: _before("智能卡服务 pcscd 没有运行。", "The smart card service pcscd is not running.", "请运行 systemctl restart pcscd；仍然失败时拨打故障热线。", "Run systemctl restart pcscd; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.PCSCD_REFUSED: _before("智能卡服务 pcscd 拒绝了本程序（polkit）。", "The smart card service pcscd refuses this program (polkit).", "请安装 /usr/share/polkit-1/rules.d/50-yikatong.rules；仍然失败时拨打故障热线。", "Install /usr/share/polkit-1/rules.d/50-yikatong.rules; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.DEVICE_BUSY: _before("设备正忙。", "The device is busy.", "请等当前操作结束后重试。", "Wait for the present operation and try again.", status=Status.UNAVAILABLE),
-    Reason.NO_PIN_KEYPAD: _before("找不到密码键盘。", "No PIN keypad was found.", "请检查密码键盘连线；运行 yikatong doctor。", "Check the keypad's cable; run yikatong doctor.", status=Status.UNAVAILABLE),
+    Reason.NO_PIN_KEYPAD: _before("找不到密码键盘。", "No PIN keypad was found.", "请检查密码键盘连线；用电脑键盘输入时请运行 yikatong pin。", "Check the keypad's cable; where PINs are typed on a computer run yikatong pin.", status=Status.UNAVAILABLE),
     Reason.PIN_KEYPAD_FAILED: _before("密码键盘故障。", "The PIN keypad failed.", "请重新插拔密码键盘；仍然失败时请拨打故障热线。", "Unplug and replug the keypad; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.PIN_WRONG: _before("社会保障卡密码错误。", "The social security PIN is wrong.", "请持卡人核对密码后重试；连续错误会锁卡。", "Let the cardholder think again; further errors block the card."),
     Reason.PIN_BLOCKED: _before("社会保障卡密码已锁定。", "The social security PIN is blocked.", "请持卡人到发卡地重置密码。", "The cardholder must have it reset by the issuer."),
     Reason.PIN_CANCELLED: _before("持卡人取消了密码输入。", "The cardholder cancelled the PIN entry.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
     Reason.PIN_TIMEOUT: _before("密码输入超时。", "No PIN was entered in time.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),
+    Reason.PIN_LAST_TRY: Meaning(Status.FAILED_PRECONDITION, Moved.NOT_MOVED, Retry.NEW_REQUEST, "社会保障卡密码可能只剩最后一次机会，再错就会锁卡。", "The social security PIN may have one try left; another error blocks the card.", "请先问持卡人是否记得密码；确认要试时由收费员确认后重新收费，否则改用其他方式支付。", "Ask the cardholder first; charge again with the cashier's confirmation, or take another means of payment."),
+    Reason.PIN_TOO_OFTEN: _before("密码错误次数过多，暂停输入密码。", "Too many PINs have failed; none is asked for now.", "请最多等候 10 分钟再试，或改用其他方式支付。", "Wait ten minutes at most, or take another means of payment.", status=Status.RESOURCE_EXHAUSTED),
+    Reason.PIN_TRY_UNCLEAR: _before("密码已送往社会保障卡，但没有得到明确答复；可能已计为一次错误。", "The PIN went to the card and no clear answer came; it may have cost a try.", "未扣款；请重新插卡。下次输入前请持卡人确认记得密码。", "Nothing was debited; insert the card again, and let the cardholder be sure of the PIN before the next try."),
+    Reason.PIN_INITIAL: _before("社会保障卡密码仍是初始密码。", "The social security PIN is still the one that the issuer gave out.", "请持卡人尽快到发卡地或自助终端修改密码。", "The cardholder should change it soon, at the issuer or a self-service terminal."),
     Reason.NO_SCANNER: _before("找不到扫码器。", "No code scanner was found.", "请检查扫码器连线，并确认它设为串口（CDC）模式而非键盘模式。", "Check its cable, and that it is set to serial (CDC) and not to keyboard mode.", status=Status.UNAVAILABLE),
     Reason.SCANNER_FAILED: _before("扫码器故障。", "The code scanner failed.", "请重新插拔扫码器；仍然失败时请拨打故障热线。", "Unplug and replug the scanner; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.SCAN_TIMEOUT: _before("未在规定时间内扫到二维码。", "No code was scanned in time.", "未扣款，可重新开始。", "Nothing was debited; start again if wanted."),

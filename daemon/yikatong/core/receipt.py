@@ -50,6 +50,8 @@ _NOT_ON_RECORD: Final = frozenset(
     {Reason.ORDER_IN_PROGRESS, Reason.ORDER_ALREADY_PAID, Reason.REQUEST_ID_REUSED, Reason.REVERSED_BY_OPERATORS}
 )
 """Another transaction, or people, stand behind these: nobody's ledger has declined the id."""
+_CHANGE_PIN: Final = ("提示：请尽快修改社会保障卡密码。", "Please change your social security PIN soon.")
+"""Not why: whoever finds the slip, or the card with it, must not learn that the PIN is one that everybody knows."""
 _NEVER_SENT: Final = ("本终端没有发出该笔交易。", "This terminal has sent nothing.")
 
 
@@ -120,6 +122,8 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
         lines.append(Line("参考号", "Reference", row.reference))
         lines.append(Line("记账日", "Accounting date", row.accounting_date))
     lines += _proof(row)
+    if row.initial_pin:
+        lines += [Line("", "", said) for said in _CHANGE_PIN]
     lines += [
         Line("政策热线", "Policy hotline", issuer.policy_hotline),
         Line("故障热线", "Fault hotline", issuer.fault_hotline),

@@ -18,7 +18,8 @@ class Transaction:
     """One debit. Times are ISO 8601 in UTC; `_boot_ms` is CLOCK_BOOTTIME under `boot_id`.
 
     `answered_after_ms` is how long the far end took to decide, from the first sending; 0 where it did not.
-    `recovered`: a start found it open, and it has been written since. `sequence` is the terminal's gap-free count of
+    `initial_pin`: the card's PIN was one that issuers give out. `recovered`: a start found it open, and it has been
+    written since. `sequence` is the terminal's gap-free count of
     debits, 0 until the journal gives it out with the first record.
     """
 
@@ -62,6 +63,7 @@ class Transaction:
     confirm_acknowledged: bool = False
     late_answer: str = ""
     recovered: bool = False
+    initial_pin: bool = False
 
     @property
     def amount(self) -> Fen:

@@ -312,7 +312,9 @@ class CardDesk:
         self.payer: Payer | None = None
 
     @asynccontextmanager
-    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> AsyncIterator[Presented]:
+    async def identify(
+        self, *, wait_ms: int, stage: Callable[[Stage], None], last_try_acknowledged: bool
+    ) -> AsyncIterator[Presented]:
         await asyncio.sleep(self._chance.dice.uniform(0.2, 3.0))
         payer = self.payer
         if payer is None or self._chance.hits(0.05, "card removed"):

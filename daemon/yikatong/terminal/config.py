@@ -10,9 +10,7 @@ import msgspec
 
 from yikatong.runtime.config_check import Finding
 from yikatong.runtime.tls import Identity
-
-SOCKET_PATH_MAX: Final = 100
-"""Bytes; Linux takes 107."""
+from yikatong.runtime.unix_socket import PATH_MAX
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
@@ -76,16 +74,33 @@ class CardAuthentication(msgspec.Struct, forbid_unknown_fields=True, frozen=True
 
 READER_KEYS: Final = "reader"
 """The value of `pin_keypad.device` that means the reader's own keys."""
+SOFTWARE: Final = "software"
+"""The value of `pin_keypad.device` that means a computer's keyboard, over the socket `sockets.pin`."""
+PIN_DIGITS_MIN: Final = 4
+PIN_DIGITS_MAX: Final = 16
 
 
 class PinKeypad(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The keypad at which a cardholder enters the PIN.
+    """Where a cardholder enters the PIN, and what the cards here do with it.
 
-    `device`: a stable path such as /dev/yikatong/pinpad0, or `reader` for the keys of a reader of kind library.
+    `device`: a stable path such as /dev/yikatong/pinpad0; `reader` for the reader's own keys; `software` for a
+    computer's keyboard, refused unless `allow_software` is on. `digits`: how many a PIN has, for the keys of a PC/SC
+    reader.
+
+    `card_tells_tries`: the cards answer a VERIFY without data, at no cost (assumption, card-facts §4). `initial_pins`:
+    which PINs are the issuers', "id" for the last six digits of the social security number; `on_initial_pin`: what is
+    done about one.
     """
 
     device: Text
     timeout_ms: Positive = 60_000
+    digits: int = 6
+    allow_software: bool = False
+    card_tells_tries: bool = False
+    initial_pins: list[Annotated[str, msgspec.Meta(pattern="^([0-9]{4,16}|id)$")]] = msgspec.field(
+        default_factory=lambda: ["123456", "888888", "id"]
+    )
+    on_initial_pin: Literal["tell", "refuse"] = "tell"
 
 
 class ReceiptPrinter(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -114,10 +129,11 @@ class Hotlines(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Sockets(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """Unix sockets, gated by their folder's group."""
+    """Unix sockets, gated by their folder's group. `pin` is there where PINs are typed on a computer's keyboard."""
 
     his: Text = "/run/yikatong/his/his.sock"
     technician: Text = "/run/yikatong/tech/tech.sock"
+    pin: Text = "/run/yikatong/his/pin.sock"
 
 
 class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -145,13 +161,12 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
             found.append(Finding(("reader", "kind"), zh, en))
         if self.reader.kind == "library" and not self.reader.library:
             found.append(Finding(("reader", "library"), "缺少厂商动态库的路径", "missing; kind is library"))
-        if self.pin_keypad and self.pin_keypad.device == READER_KEYS and self.reader.kind != "library":
-            zh, en = "reader 只能用于 kind 为 library 的读卡器", "reader needs a reader of kind library"
-            found.append(Finding(("pin_keypad", "device"), zh, en))
+        if self.pin_keypad is not None:
+            found += _of_the_keypad(self.pin_keypad, self.reader)
         found += self._about_cards()
-        for name in ("his", "technician"):
-            if len(getattr(self.sockets, name).encode()) > SOCKET_PATH_MAX:
-                zh, en = f"路径超过 {SOCKET_PATH_MAX} 字节", f"its path is longer than {SOCKET_PATH_MAX} bytes"
+        for name in ("his", "technician", "pin"):
+            if len(getattr(self.sockets, name).encode()) > PATH_MAX:
+                zh, en = f"路径超过 {PATH_MAX} 字节", f"its path is longer than {PATH_MAX} bytes"
                 found.append(Finding(("sockets", name), zh, en))
         return found
 
@@ -185,3 +200,23 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     @property
     def journal(self) -> Path:
         return Path(self.state) / "journal.db"
+
+
+def _of_the_keypad(keypad: PinKeypad, reader: Reader) -> list[Finding]:
+    found = []
+    if keypad.device == READER_KEYS and reader.kind == "simulated":
+        zh, en = "模拟读卡器没有键盘", "a simulated reader has no keys"
+        found.append(Finding(("pin_keypad", "device"), zh, en))
+    if keypad.device == SOFTWARE and not keypad.allow_software:
+        zh = "software 让密码经过本机内存，须同时写 allow_software = true"
+        en = "software lets PINs into this machine; it needs allow_software = true"
+        found.append(Finding(("pin_keypad", "device"), zh, en))
+    if not PIN_DIGITS_MIN <= keypad.digits <= PIN_DIGITS_MAX:
+        zh = f"应为 {PIN_DIGITS_MIN} 至 {PIN_DIGITS_MAX}"
+        en = f"expected {PIN_DIGITS_MIN} to {PIN_DIGITS_MAX}"
+        found.append(Finding(("pin_keypad", "digits"), zh, en))
+    if keypad.on_initial_pin == "refuse" and keypad.device == READER_KEYS and reader.kind == "pcsc":
+        zh = "密码不出读卡器，无从判断是否初始密码"
+        en = "the PIN never leaves the reader: nobody can tell whether it is an initial one"
+        found.append(Finding(("pin_keypad", "on_initial_pin"), zh, en))
+    return found

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from yikatong.core.card import CardIdentity
 from yikatong.core.orders import Payer
-from yikatong.core.ports import CardDocument, CardLink, CardReader, CardVisit, PinEntry
+from yikatong.core.ports import CardDocument, CardReader, CardVisit, PinEntry
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.core.values import Pin
+from yikatong.core.session import Granted
+from yikatong.core.transaction import Transaction
 from yikatong.runtime.clock import Clock
+from yikatong.terminal.pin_check import PinCheck
 from yikatong.terminal.stages import Stage
+from yikatong.terminal.vault import Vault
 
 # Dates on a card are Chinese dates.
 _CHINA = timedelta(hours=8)
@@ -24,27 +27,25 @@ class Presented:
     """A card whose holder has been verified, still in the reader.
 
     `demand_same_card` asks the card itself: CARD_REMOVED where it was out, even for a moment, CARD_CHANGED for another
-    card. It comes last: between it and what is done with the identity there is nothing to wait for.
+    card. It comes last: between it and what is done with the identity there is nothing to wait for. `initial_pin`: the
+    PIN is still one that issuers give out.
     """
 
     identity: CardIdentity
     demand_same_card: Callable[[], Awaitable[None]]
+    initial_pin: bool = False
 
 
 class Desk:
-    """One reader, the card as a document, and the keypad where a PIN is asked (None: no PIN is asked here)."""
+    """One reader, the card as a document, and how a PIN is verified (None: no PIN is asked here)."""
 
-    def __init__(
-        self,
-        reader: CardReader,
-        document: CardDocument,
-        clock: Clock,
-        *,
-        pin_entry: PinEntry | None,
-        pin_timeout_ms: int,
-    ) -> None:
-        self.reader, self._document, self._clock = reader, document, clock
-        self.pin_entry, self._pin_timeout_ms = pin_entry, pin_timeout_ms
+    def __init__(self, reader: CardReader, document: CardDocument, clock: Clock, *, pin: PinCheck | None) -> None:
+        self.reader, self._document, self._clock, self._pin = reader, document, clock, pin
+
+    @property
+    def pin_entry(self) -> PinEntry | None:
+        """The keypad."""
+        return None if self._pin is None else self._pin.entry
 
     async def read(self, *, wait_ms: int, stage: Callable[[Stage], None] = lambda stage: None) -> CardIdentity:
         """Reads the card. Raises YikatongError: what the reader or the card says, or CARD_EXPIRED."""
@@ -52,19 +53,25 @@ class Desk:
             return identity
 
     @asynccontextmanager
-    async def identify(self, *, wait_ms: int, stage: Callable[[Stage], None]) -> AsyncIterator[Presented]:
-        """Reads the card and has the PIN verified. The visit lasts as long as the context: until money is asked for."""
-        async with self._visit(wait_ms, stage) as (visit, identity):
-            if self.pin_entry is not None:
-                stage(Stage.WAITING_FOR_PIN)
-                with await self.pin_entry.ask(timeout_ms=self._pin_timeout_ms) as pin:
-                    await visit.run(lambda link: self._present(link, identity, pin))
-            yield Presented(identity, lambda: visit.run(lambda link: self._document.recognise(link, identity)))
+    async def identify(
+        self, *, wait_ms: int, stage: Callable[[Stage], None], last_try_acknowledged: bool = False
+    ) -> AsyncIterator[Presented]:
+        """Reads the card and has the PIN verified. The visit lasts as long as the context: until money is asked for.
 
-    def _present(self, link: CardLink, identity: CardIdentity, pin: Pin) -> None:
-        """The PIN goes to the card that was read: another one would learn it, or lose one of its tries."""
-        self._document.recognise(link, identity)
-        self._document.verify_pin(link, pin)
+        `last_try_acknowledged`: a person says that the card's last try at its PIN may be used.
+        """
+        async with self._visit(wait_ms, stage) as (visit, identity):
+            initial_pin = False
+            if self._pin is not None:
+                initial_pin = await self._pin.verify(
+                    visit,
+                    identity,
+                    last_try_acknowledged=last_try_acknowledged,
+                    prompt=lambda: stage(Stage.WAITING_FOR_PIN),
+                )
+            yield Presented(
+                identity, lambda: visit.run(lambda link: self._document.recognise(link, identity)), initial_pin
+            )
 
     @asynccontextmanager
     async def _visit(
@@ -83,4 +90,20 @@ class Desk:
 def payer_of(identity: CardIdentity) -> Payer:
     return Payer(
         identity.social_security_number, identity.card_number, identity.identification_code, identity.issuing_region
+    )
+
+
+def addressed(row: Transaction, granted: Granted, presented: Presented, vault: Vault) -> Transaction:
+    """The row with who pays and what is granted."""
+    identity = presented.identity
+    return replace(
+        row,
+        institution=granted.institution,
+        treatment_region=granted.treatment_region,
+        epoch=granted.epoch,
+        payer_sealed=vault.seal(payer_of(identity), transaction_id=row.transaction_id),
+        card_tag=vault.card_tag(identity.identification_code),
+        card_number_masked=str(identity.card_number),
+        cardholder_masked=str(identity.name),
+        initial_pin=presented.initial_pin,
     )

@@ -20,6 +20,7 @@ from yikatong.runtime.store import Job, NotOurFile, OpenStore, Store, StoreFaile
 from yikatong.terminal.chain import GENESIS, append
 from yikatong.terminal.credit_journal import SCHEMA as CREDIT_SCHEMA
 from yikatong.terminal.credit_journal import CreditJournal
+from yikatong.terminal.pin_book import PinBook
 from yikatong.terminal.proof import Proof
 from yikatong.terminal.vault import Vault
 
@@ -90,6 +91,7 @@ class Journal:
         except StoreFailed as error:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error)) from error
         self.credits = CreditJournal(self._store, self.vault)
+        self.pins = PinBook(self._store)
         self.path = path
 
     @property

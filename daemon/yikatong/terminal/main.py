@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import stat
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from yikatong.api.diagnostics.v1 import diagnostics_pb2
 from yikatong.api.terminal.v1 import terminal_pb2
 from yikatong.core.card import CardAlgorithm
-from yikatong.core.ports import CardCentre, CardReader, CustomerDisplay, PinEntry, ReceiptPrinter
+from yikatong.core.ports import CardCentre, CardReader, CustomerDisplay, ReceiptPrinter
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.transaction import Transaction
 from yikatong.drivers.card import SocialSecurityCard
@@ -26,10 +25,11 @@ from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
 from yikatong.runtime.read_only_store import is_read_only
+from yikatong.runtime.unix_socket import make_room
 from yikatong.terminal import alarms, customer, diagnostics_rpc, rpc
 from yikatong.terminal.admission import Admission
 from yikatong.terminal.centre_client import CentreLink
-from yikatong.terminal.config import READER_KEYS, DaemonConfig
+from yikatong.terminal.config import DaemonConfig
 from yikatong.terminal.credits import Credits
 from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
@@ -41,7 +41,9 @@ from yikatong.terminal.gateway_client import (
     self_test_link,
 )
 from yikatong.terminal.journal import Journal
+from yikatong.terminal.keypads import keypad_of, rules_of
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits
+from yikatong.terminal.pin_check import PinCheck
 from yikatong.terminal.read_only import keep_promises
 from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.recovered import Recovered, still_news
@@ -67,7 +69,6 @@ EXIT_CONFIGURATION: Final = 78
 
 _TERMINAL_SERVICE: Final = terminal_pb2.DESCRIPTOR.services_by_name["TerminalService"].full_name
 _DIAGNOSTICS_SERVICE: Final = diagnostics_pb2.DESCRIPTOR.services_by_name["DiagnosticsService"].full_name
-_UNIX_PATH_MAX: Final = 100
 
 
 async def serve(
@@ -143,18 +144,19 @@ async def _assemble(
         if reader is None:
             reader = _reader(config, unit)
             stack.push_async_callback(reader.close)
-        keypad = _pin_entry(config, unit)
-        if keypad is not None:
-            stack.push_async_callback(keypad.close)
         session = Session(config.terminal_id, version("yikatong"), gateway, journal, clock)
         hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
         latest = (await journal.credits.newest(SEEDED, open_only=False))[::-1]
         hub.usual.seed(row for row in latest if isinstance(row, Transaction))
-        timeout_ms = config.pin_keypad.timeout_ms if config.pin_keypad else 0
         cards = config.card_authentication
         authenticator = _authenticator(config, unit, CentreLink(gateway, session, timeout_ms=cards.timeout_ms), stack)
         document = SocialSecurityCard(authenticator=authenticator, every_card=cards.every_card)
-        desk = Desk(reader, document, clock, pin_entry=keypad, pin_timeout_ms=timeout_ms)
+        pin = None
+        if config.pin_keypad is not None:
+            keypad = keypad_of(config.pin_keypad, reader, unit, software=Path(config.sockets.pin))
+            stack.push_async_callback(keypad.close)
+            pin = PinCheck(keypad, document, journal, clock, rules_of(config.pin_keypad))
+        desk = Desk(reader, document, clock, pin=pin)
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)
         stack.push_async_callback(runner.close)
         open_debits = await runner.recover()
@@ -224,14 +226,7 @@ async def _file_self_tests(terminal: Terminal, self_test: SelfTest) -> None:
 
 
 def _bind(server: grpc.aio.Server, path: Path) -> None:
-    """A socket left behind by a killed daemon is taken over; anything else at that path is not ours to remove."""
-    if len(str(path).encode()) > _UNIX_PATH_MAX:
-        raise YikatongError(Reason.CONFIGURATION_INVALID, "the socket's path is too long", path=str(path))
-    if path.exists() or path.is_symlink():
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise YikatongError(Reason.CONFIGURATION_INVALID, "the socket's path is taken by a file", path=str(path))
-        path.unlink()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_room(path)
     server.add_insecure_port(f"unix:{path}")
 
 
@@ -319,18 +314,6 @@ def _bench(gateway: GatewayChannel) -> Bench:
         return made
 
     return Bench(reader, SocialSecurityCard(), card.IDENTITY, self_test_link(gateway), card.Cardholder())
-
-
-def _pin_entry(config: DaemonConfig, unit: VendorUnit | None) -> PinEntry | None:
-    if config.pin_keypad is None:
-        return None
-    if unit is not None and config.pin_keypad.device == READER_KEYS:
-        from yikatong.drivers.vendor.keypad import VendorKeypad
-
-        return VendorKeypad(unit)
-    from yikatong.drivers.serial.pin_keypad import SerialPinKeypad
-
-    return SerialPinKeypad(Path(config.pin_keypad.device))
 
 
 def _printer(config: DaemonConfig, stack: contextlib.AsyncExitStack) -> ReceiptPrinter | None:

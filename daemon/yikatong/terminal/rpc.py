@@ -103,7 +103,13 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             confirm_within_ms=request.confirm_within_ms,
             bill_digest=hashlib.new("sm3", msgspec.json.encode(bill)).hexdigest(),
         )
-        done = await self._terminal.runner.debit(row, bill, wait_ms=request.wait_ms, patience_s=_patience_s(context))
+        done = await self._terminal.runner.debit(
+            row,
+            bill,
+            wait_ms=request.wait_ms,
+            patience_s=_patience_s(context),
+            last_try_acknowledged=request.acknowledge_last_pin_try,
+        )
         return api.DebitResponse(transaction=self._answered(done, context))
 
     async def ConfirmTransaction(

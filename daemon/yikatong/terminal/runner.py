@@ -17,7 +17,6 @@ from typing import Final
 import structlog
 
 from yikatong.core.bill import Bill
-from yikatong.core.card import CardIdentity
 from yikatong.core.orders import DebitOrder, Declined, Posted, ReversalCause, Reversed, Tombstoned, WasDeclined
 from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.session import Granted
@@ -48,7 +47,7 @@ from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.calls import Calls
-from yikatong.terminal.desk import Desk, payer_of
+from yikatong.terminal.desk import Desk, addressed
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, debit_order, uuid7
@@ -92,11 +91,20 @@ class Runner:
 
     # --- what a caller asks ---------------------------------------------------------------------------------------
 
-    async def debit(self, request: Transaction, bill: Bill, *, wait_ms: int, patience_s: float | None) -> Transaction:
+    async def debit(
+        self,
+        request: Transaction,
+        bill: Bill,
+        *,
+        wait_ms: int,
+        patience_s: float | None,
+        last_try_acknowledged: bool = False,
+    ) -> Transaction:
         """Debits, or gives the answer of the debit that already has this request id.
 
         Returns the row that the caller may be told: durable, and final unless it is told PENDING. `patience_s` is how
-        long the caller listens. Raises YikatongError where nothing was sent, or where the id or the order is taken.
+        long the caller listens; for `last_try_acknowledged` see `Desk.identify`. Raises YikatongError where nothing was
+        sent, or where the id or the order is taken.
         """
         live = self._known_live(request)
         if live is None:
@@ -111,7 +119,8 @@ class Runner:
                 if other is not None and other.state not in _WITHOUT_MONEY:
                     raise order_taken(self.snapshot(other))
                 live = self._begin(request, bill)
-                self._spawn(live, "prepare", partial(self._prepare, wait_ms=wait_ms))
+                prepare = partial(self._prepare, wait_ms=wait_ms, last_try_acknowledged=last_try_acknowledged)
+                self._spawn(live, "prepare", prepare)
         return await self._wait(live, patience_s)
 
     async def confirm(self, transaction_id: TransactionId) -> Transaction:
@@ -256,13 +265,17 @@ class Runner:
         self._live[row.transaction_id] = live
         return live
 
-    async def _prepare(self, live: Live, wait_ms: int) -> Go | GaveUp:
+    async def _prepare(self, live: Live, *, wait_ms: int, last_try_acknowledged: bool) -> Go | GaveUp:
         """Everything that can be refused before money is asked for, then the card, then go."""
         try:
             self._require_no_twin(live)
             granted = self.require_able()
-            async with self._desk.identify(wait_ms=wait_ms, stage=lambda stage: self._stage(live, stage)) as presented:
-                row = self._addressed(live.row, granted, presented.identity)
+            async with self._desk.identify(
+                wait_ms=wait_ms,
+                stage=lambda stage: self._stage(live, stage),
+                last_try_acknowledged=last_try_acknowledged,
+            ) as presented:
+                row = addressed(live.row, granted, presented, self._journal.vault)
                 await self._require_settled_card(row)
                 await presented.demand_same_card()
                 self._session.require()
@@ -276,20 +289,6 @@ class Runner:
             live.refused = YikatongError(Reason.INTERNAL, "nothing was sent", outcome=Moved.NOT_MOVED.value)
             return GaveUp(Reason.INTERNAL)
         return Go()
-
-    def _addressed(self, row: Transaction, granted: Granted, identity: CardIdentity) -> Transaction:
-        """The row with who pays and what is granted."""
-        payer = payer_of(identity)
-        return replace(
-            row,
-            institution=granted.institution,
-            treatment_region=granted.treatment_region,
-            epoch=granted.epoch,
-            payer_sealed=self._journal.vault.seal(payer, transaction_id=row.transaction_id),
-            card_tag=self._journal.vault.card_tag(payer),
-            card_number_masked=str(identity.card_number),
-            cardholder_masked=str(identity.name),
-        )
 
     def _require_no_twin(self, live: Live) -> None:
         """The nervous double click: the same order under another request id, while the first is being prepared.

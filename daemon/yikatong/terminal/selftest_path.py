@@ -21,6 +21,7 @@ from yikatong.runtime.leg import DebitLink, Patience
 from yikatong.terminal.desk import Desk, payer_of
 from yikatong.terminal.events import Happening, Hub
 from yikatong.terminal.live import Limits
+from yikatong.terminal.pin_check import PinCheck, PinRules
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.terminal import Terminal
 
@@ -68,13 +69,7 @@ class TestPath:
         self._terminal, self._bench = terminal, bench
         self._reader = bench.make_reader()
         self._told = _Told()
-        desk = Desk(
-            self._reader,
-            bench.document,
-            terminal.clock,
-            pin_entry=bench.pin_entry,
-            pin_timeout_ms=_PIN_TIMEOUT_MS,
-        )
+        desk = Desk(self._reader, bench.document, terminal.clock, pin=self._pin_check(terminal, bench))
         self._runner = Runner(
             terminal.journal,
             bench.link,
@@ -87,6 +82,13 @@ class TestPath:
             self_test=True,
         )
         self._recovered = False
+
+    @staticmethod
+    def _pin_check(terminal: Terminal, bench: Bench) -> PinCheck | None:
+        if bench.pin_entry is None:
+            return None
+        rules = PinRules(timeout_ms=_PIN_TIMEOUT_MS)
+        return PinCheck(bench.pin_entry, bench.document, terminal.journal, terminal.clock, rules)
 
     async def close(self) -> None:
         await self._runner.close()

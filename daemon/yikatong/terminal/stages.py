@@ -18,7 +18,7 @@ class Party(Enum):
 
     CARD_HOLDER = ("持卡人插卡", "the cardholder to insert the card")
     CARD = ("社会保障卡", "the card")
-    KEYPAD = ("持卡人在密码键盘上输入密码", "the PIN at the keypad")
+    KEYPAD = ("持卡人在密码键盘上输入社会保障卡密码", "the social security PIN at the keypad")
     GATEWAY = ("网关", "the gateway")
     HOME_CITY = ("参保地", "the home city")
     HIS = ("收费系统确认", "the HIS to confirm")
@@ -30,7 +30,10 @@ class Stage(Enum):
 
     WAITING_FOR_CARD = ("请插入社会保障卡。", "Insert the social security card.")
     READING_CARD = ("正在读卡，请勿取出。", "Reading the card; leave it in.")
-    WAITING_FOR_PIN = ("请在密码键盘上输入社会保障卡密码。", "Enter the social security PIN on the keypad.")
+    WAITING_FOR_PIN = (
+        "请在密码键盘上输入社会保障卡密码（不是银行卡密码）。",
+        "Enter the social security PIN (not the bank's) on the keypad.",
+    )
     ASKING_CITY = ("正在向参保地扣款，请稍候。", "Asking the home city for the debit; please wait.")
     WAITING_FOR_CONFIRMATION = (
         "已扣款，请取卡；等待收费系统确认。",

@@ -36,7 +36,15 @@ def debit(row: Transaction, *, english: bool) -> api.Transaction:
     wired.confirmed = row.confirmed
     if row.confirm_by:
         wired.confirm_by.FromDatetime(datetime.fromisoformat(row.confirm_by))
+    if row.initial_pin:
+        wired.notices.append(_notice(Reason.PIN_INITIAL, english=english))
     return wired
+
+
+def _notice(reason: Reason, *, english: bool) -> api.Notice:
+    said = MEANING[reason]
+    message, next_step = (said.en, said.next_en) if english else (said.zh, said.next_zh)
+    return api.Notice(reason=reason.value, message=message, next_step=next_step)
 
 
 def _retry(told: Verdict, reason: Reason | None) -> Retry:

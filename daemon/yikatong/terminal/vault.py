@@ -33,9 +33,9 @@ class Vault:
         """HMAC-SM3, 32 bytes."""
         return hmac.digest(self._mac_key, content, "sm3")
 
-    def card_tag(self, payer: Payer) -> str:
+    def card_tag(self, code: CardIdentificationCode) -> str:
         """The same for the same card, and useless without the key: 32 hexadecimal digits."""
-        return self.mac(b"card" + payer.identification_code.reveal()).hex()[:32]
+        return self.mac(b"card" + code.reveal()).hex()[:32]
 
     def seal(self, payer: Payer, *, transaction_id: str) -> str:
         """The payer, readable only with our key and only for this transaction; hexadecimal."""

@@ -81,10 +81,11 @@ class PrivatePcscd:
     """A context manager: pcscd runs inside, with `readers` virtual readers of two slots each.
 
     `slots` are all of them, `port` and `reader_name` the first one's; `environment` is what clients need. `plugged` is
-    how many of the readers are connected at the next start.
+    how many of the readers are connected at the next start. `others`: what its reader.conf says of other readers.
     """
 
-    def __init__(self, directory: Path | None = None, *, readers: int = 1) -> None:
+    def __init__(self, directory: Path | None = None, *, readers: int = 1, others: str = "") -> None:
+        self._others = others
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="yikatong-pcscd-"))
         self._ports = _free_port_pairs(readers)
@@ -120,11 +121,11 @@ class PrivatePcscd:
             raise YikatongError(Reason.READER_FAILED, obstacle)
         (self.directory / "run").mkdir(parents=True, exist_ok=True)
         (self.directory / "no-usb").mkdir(exist_ok=True)
-        configuration = "\n".join(
+        virtual = [
             _READER_CONFIGURATION.format(name=_friendly(reader), port=port, driver=self._driver_of(reader))
             for reader, port in enumerate(self._ports[: self.plugged])
-        )
-        (self.directory / "reader.conf").write_text(configuration, encoding="ascii")
+        ]
+        (self.directory / "reader.conf").write_text("\n".join([*virtual, self._others]), encoding="ascii")
         with (self.directory / "pcscd.log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["unshare", "-m", "sh", "-c", _START, "pcscd", str(self.directory)],

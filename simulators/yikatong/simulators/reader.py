@@ -46,12 +46,17 @@ class SimulatedReader:
         try:
             await self._wait_for_card(wait_ms)
             link = await self._lane.run(lambda slot: _Link(slot, self._show))
-            try:
-                yield _Visit(self._lane, link)
-            finally:
-                link.end()
-        finally:
+        except BaseException:
             self._visited = False
+            raise
+        try:
+            yield _Visit(self._lane, link)
+        finally:
+            # As a real reader: shielded, and behind a job that runs.
+            leaving = asyncio.ensure_future(self._lane.run(lambda _slot: link.end()))
+            leaving.add_done_callback(self._left)
+            with contextlib.suppress(YikatongError):  # it is being closed
+                await asyncio.shield(leaving)
 
     async def state(self) -> ReaderState:
         state = self._states.value
@@ -63,6 +68,11 @@ class SimulatedReader:
 
     async def close(self) -> None:
         await self._lane.close()
+
+    def _left(self, leaving: asyncio.Future[None]) -> None:
+        self._visited = False
+        if not leaving.cancelled():
+            leaving.exception()
 
     async def _wait_for_card(self, wait_ms: int) -> None:
         if wait_ms and not (await self.state()).card_present:

@@ -10,6 +10,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from yikatong.core.card import CardAlgorithm, CardIdentity
+from yikatong.core.pin import PinAnswer, PinBlocked, PinRight, PinUnclear, PinWrong
 from yikatong.core.ports import CardLink, CardVisit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import CardIdentificationCode, PersonName, Pin
@@ -19,6 +20,7 @@ from yikatong.drivers.card.chain import Budget, CorrectedLength, FetchedResponse
 from yikatong.drivers.card.records import Files, GatedError, Item, Numbering, split
 
 _SELECT_SSSE: Final = b"\x00\xa4\x04\x00" + bytes((len(records.SSSE_AID),)) + records.SSSE_AID
+_VERIFY: Final = b"\x00\x20\x00\x00"
 _NOT_OURS: Final = frozenset({0x6700, 0x6A80, 0x6A82, 0x6A86, 0x6A88, 0x6B00, 0x6D00, 0x6E00})
 """What cards of other kinds answer to the name of our environment."""
 _ALGORITHM_TAG: Final = 0x9F0C
@@ -91,19 +93,39 @@ class SocialSecurityCard:
         if text.card_number(value) != identity.card_number:
             raise YikatongError(Reason.CARD_CHANGED, "another card answers")
 
-    def verify_pin(self, link: CardLink, pin: Pin) -> None:
+    def verify_pin(self, link: CardLink, pin: Pin) -> PinAnswer:
         """See the port. VERIFY goes to the card exactly once, whatever it answers; buffers are wiped."""
-        limited = self._limited(link)
-        if not self._stay(link).entered:  # entered again, it may take the rights away that authentication gave
-            _select(self._chain(link))
+        header = self.pin_command(link)
         command = bytearray(5 + (len(pin.digits) + 1) // 2)  # its full size at once: growing would leave a copy behind
         try:
-            _write_verify(command, pin)
-            _, status = split(limited.transmit(command))
+            _write_verify(command, header, pin)
+            return self.pin_answer(self._limited(link).transmit(command))
+        except YikatongError as error:  # from here on it may have been counted, whatever the link says
+            return PinUnclear(error.reason)
         finally:
             for i in range(len(command)):
                 command[i] = 0
-        _judge_pin(status)
+
+    def pin_command(self, link: CardLink) -> bytes:
+        if not self._stay(link).entered:  # entered again, it may take the rights away that authentication gave
+            _select(self._chain(link))
+        return _VERIFY
+
+    def pin_answer(self, answer: bytes) -> PinAnswer:
+        if not answer:
+            return PinUnclear(Reason.CARD_MUTE)
+        _, status = split(answer)
+        tries_left = _tries_left(status)
+        if status == records.OK:
+            return PinRight()
+        if tries_left is None:
+            return PinUnclear(Reason.CARD_MALFORMED, f"{status:04X}")
+        return PinWrong(tries_left) if tries_left else PinBlocked()
+
+    def pin_tries_left(self, link: CardLink) -> int | None:
+        """See the port. A VERIFY without data: some cards answer it with what is left, most are not known to."""
+        _, status = split(self._limited(link).transmit(self.pin_command(link)))
+        return _tries_left(status)
 
     def _attempt(self, link: CardLink) -> tuple[OpenedCard, CardIdentity | GatedError]:
         """Enters the environment and reads: what is known of the card, and what was read or the refusal."""
@@ -252,9 +274,10 @@ def _name(files: Files, card: OpenedCard, numbers: Numbering, unreadable: list[s
     return name
 
 
-def _write_verify(command: bytearray, pin: Pin) -> None:
+def _write_verify(command: bytearray, header: bytes, pin: Pin) -> None:
     """VERIFY: header, Lc and the PIN, two digits a byte, an odd count padded with F (card-facts §4)."""
-    command[1] = 0x20
+    for i, byte in enumerate(header):
+        command[i] = byte
     command[4] = len(command) - 5
     for i in range(command[4]):
         high = pin.digits[2 * i] & 0x0F
@@ -262,11 +285,8 @@ def _write_verify(command: bytearray, pin: Pin) -> None:
         command[5 + i] = high << 4 | low
 
 
-def _judge_pin(status: int) -> None:
-    if status == records.OK:
-        return
-    if status & 0xFFF0 == 0x63C0 and status & 0x0F:
-        raise YikatongError(Reason.PIN_WRONG, "the card refused the PIN", tries_left=status & 0x0F)
-    if status in {0x63C0, 0x6983}:
-        raise YikatongError(Reason.PIN_BLOCKED, "the card has blocked its PIN", tries_left=0)
-    raise tlv.malformed("the card answers the PIN with nonsense", sw=f"{status:04X}")
+def _tries_left(status: int) -> int | None:
+    """As a status word counts them: 63Cx, or 6983 where none is left; None where it speaks of something else."""
+    if status & 0xFFF0 == 0x63C0:
+        return status & 0x0F
+    return 0 if status == 0x6983 else None

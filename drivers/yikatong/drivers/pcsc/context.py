@@ -13,9 +13,11 @@ from smartcard import scard
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.characters import is_shown
 from yikatong.drivers.pcsc.errors import check, refused_by_polkit, translate
+from yikatong.drivers.pcsc.part10 import GET_FEATURE_REQUEST
 
 _PROTOCOLS: Final = scard.SCARD_PROTOCOL_T0 | scard.SCARD_PROTOCOL_T1
 _COUNTER_SHIFT: Final = 16
+_FEATURES: Final = scard.SCARD_CTL_CODE(GET_FEATURE_REQUEST)
 _SOCKET: Final = "/run/pcscd/pcscd.comm"
 _SOCKET_VARIABLE: Final = "PCSCLITE_CSOCK_NAME"
 _NEXT: Final = "; "
@@ -98,6 +100,27 @@ class Context:
         finally:
             command[:] = [0] * len(command)
         check(code, "transmit")  # before the answer is looked at: on an error pyscard fills it with stale memory
+        return bytes(answer)
+
+    def connect_to_reader(self, reader: str) -> int:
+        """To the reader and not to a card in it. Returns the handle. Raises DEVICE_BUSY, NO_READER, …"""
+        code, handle, _protocol = scard.SCardConnect(self._context, reader, scard.SCARD_SHARE_DIRECT, 0)
+        check(code, "connect to the reader")
+        return int(handle)
+
+    def disconnect_from_reader(self, handle: int) -> None:
+        """A card in it is left as it is."""
+        scard.SCardDisconnect(handle, scard.SCARD_LEAVE_CARD)
+
+    def features(self, handle: int) -> bytes:
+        """What the reader can do besides (PC/SC part 10); nothing where it does not know the question."""
+        result, answer = scard.SCardControl(handle, _FEATURES, [])
+        return bytes(answer) if result == scard.SCARD_S_SUCCESS else b""
+
+    def control(self, handle: int, code: int, data: bytes = b"") -> bytes:
+        """Asks the reader itself; returns its answer. Raises READER_FAILED, CARD_REMOVED, …"""
+        result, answer = scard.SCardControl(handle, code, list(data))
+        check(result, "ask the reader")
         return bytes(answer)
 
     def disconnect(self, handle: int) -> None:

@@ -12,7 +12,7 @@ from yikatong.core.ports import CardLink, CardVisit
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import ReaderName
 from yikatong.drivers.pcsc.presence import Presence, absent
-from yikatong.drivers.pcsc.session import PcscLink, Session
+from yikatong.drivers.pcsc.session import PcscLink, Prompt, Session
 from yikatong.drivers.pcsc.worker import Worker
 from yikatong.runtime.feed import Feed
 
@@ -46,6 +46,7 @@ class PcscReader:
         self._states: Feed[ReaderState] = Feed()
         self._watcher: asyncio.Task[None] | None = None
         self._visited = False
+        self._person_s = 0.0
 
     @property
     def stuck_calls(self) -> int:
@@ -97,7 +98,29 @@ class PcscReader:
 
     async def on_card(self, job: Callable[[Session], T], action: str) -> T:
         """Runs `job` in the thread that holds the card; `action` is for people."""
-        return await self._card.run(job, limit_s=self._stuck_after_s, action=action)
+        return await self._card.run(job, limit_s=self._stuck_after_s + self._person_s, action=action)
+
+    async def verify_on_keys(self, structure: bytes, *, timeout_ms: int) -> bytes:
+        """See `Session.verify_on_keys`: the card's answer, or nothing where none came. `timeout_ms`: of the person.
+
+        Where it raises nobody was asked to type.
+        """
+        prompt = Prompt(structure)
+        self._person_s = timeout_ms / 1000
+        try:
+            return await self.on_card(lambda session: session.verify_on_keys(prompt), "have a PIN typed")
+        except YikatongError:
+            if prompt.begun:  # the driver did not come back
+                return b""
+            raise
+        finally:
+            self._person_s = 0.0
+
+    async def demand_keys(self) -> None:
+        """Raises NO_PIN_KEYPAD where it has no keys, DEVICE_BUSY while they are used, NO_READER, READER_FAILED."""
+        if self._person_s:
+            raise YikatongError(Reason.DEVICE_BUSY, "a PIN is being typed", reader=self.name)
+        await self.on_card(Session.demand_keys, "tell whether it has keys")
 
     async def _on_slot(self, job: Callable[[Presence], T]) -> T:
         return await self._slot.run(job, limit_s=self._stuck_after_s, action="tell the reader's state")
@@ -105,7 +128,7 @@ class PcscReader:
     async def _leave_card(self, lane: object) -> None:
         """Where the visit's thread hangs in the driver there is nobody who could: it does it when it comes back."""
         if lane is self._card.lane:
-            limit_s = min(self._stuck_after_s, _LEAVE_S)
+            limit_s = min(self._stuck_after_s, _LEAVE_S) + self._person_s
             await self._card.run(Session.leave_card, limit_s=limit_s, action="let the card go")
 
     def _left(self, leaving: asyncio.Future[None]) -> None:

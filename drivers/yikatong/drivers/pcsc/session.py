@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from yikatong.core.ports import CardLink
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.pcsc import part10
 from yikatong.drivers.pcsc.context import Context, Events
 
 T = TypeVar("T")
 
+_NOT_BEGUN: Final = frozenset({"SCARD_E_UNSUPPORTED_FEATURE", "SCARD_E_INVALID_PARAMETER", "SCARD_E_INVALID_VALUE"})
+"""After these nobody was asked to type. After any other failure the card may have seen a PIN."""
 _NOTICED_WITHIN_MS: Final = 1000
 """pcscd looks at a reader every 0.4 s: so long after a silent card it is known whether it left."""
+
+
+@dataclass(slots=True)
+class Prompt:
+    """A PIN to be typed on a reader's keys, as PC/SC part 10 puts it; `begun`: somebody may have been asked to."""
+
+    structure: bytes
+    begun: bool = False
 
 
 class Session:
@@ -61,6 +73,36 @@ class Session:
         link.demand_presence()
         return result
 
+    def verify_on_keys(self, prompt: Prompt) -> bytes:
+        """Has a PIN typed on the reader's keys and shown to the card that is visited: its answer, or nothing.
+
+        Raises NO_PIN_KEYPAD, and CARD_REMOVED where there is no visit: then nobody was asked to type.
+        """
+        if self._link is None:
+            raise YikatongError(Reason.CARD_REMOVED, "the visit to this card is over")
+        self._link.demand_presence()
+        handle = self._link.handle
+        code = _verify_code(self._context.features(handle))
+        prompt.begun = True
+        try:
+            return self._context.control(handle, code, prompt.structure)
+        except YikatongError as error:
+            prompt.begun = error.facts.get("pcsc") not in _NOT_BEGUN
+            if prompt.begun:
+                return b""
+            raise YikatongError(Reason.PIN_KEYPAD_FAILED, error.detail, **error.facts) from error
+
+    def demand_keys(self) -> None:
+        """Raises NO_PIN_KEYPAD, NO_READER, DEVICE_BUSY."""
+        if self._link is not None:
+            _verify_code(self._context.features(self._link.handle))
+            return
+        handle = self._context.connect_to_reader(self._context.find_reader(self._wanted))
+        try:
+            _verify_code(self._context.features(handle))
+        finally:
+            self._context.disconnect_from_reader(handle)
+
     def leave_card(self) -> None:
         link, self._link = self._link, None
         if link is not None:
@@ -69,6 +111,13 @@ class Session:
     def close(self) -> None:
         self.leave_card()
         self._context.close()
+
+
+def _verify_code(features: bytes) -> int:
+    code = part10.control_code(features, part10.VERIFY_PIN_DIRECT)
+    if code is None:
+        raise YikatongError(Reason.NO_PIN_KEYPAD, "the reader has no keys that show a PIN to the card")
+    return code
 
 
 class PcscLink:

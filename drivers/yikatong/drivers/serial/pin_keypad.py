@@ -6,7 +6,6 @@ nothing on the host keeps what ran over it. Where the institution owns an encryp
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -16,11 +15,14 @@ from yikatong.core.values import Pin
 from yikatong.drivers.serial import pin_pad_protocol as pad
 from yikatong.drivers.serial.patience import STOP_LOOK_MS, Patience, pieces
 from yikatong.drivers.serial.port import PortReasons, SerialPort, SerialSettings
+from yikatong.runtime.handover import PinHandover
 from yikatong.runtime.lane import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from yikatong.core.ports import PinAttempt
 
 REASONS: Final = PortReasons(missing=Reason.NO_PIN_KEYPAD, failed=Reason.PIN_KEYPAD_FAILED)
 
@@ -43,16 +45,19 @@ class SerialPinKeypad:
             reopen_after=frozenset({REASONS.missing, REASONS.failed}),
         )
 
+    async def enter(self, attempt: PinAttempt, *, timeout_ms: int) -> None:
+        """See the port. Cancelling ends the prompt on the pad within `STOP_LOOK_MS` and wipes what was typed."""
+        await attempt.present(await self.ask(timeout_ms=timeout_ms))
+
     async def ask(self, *, timeout_ms: int) -> Pin:
-        """See `PinEntry.ask`. Cancelling ends the prompt on the pad within `STOP_LOOK_MS` and wipes what was typed."""
+        """What was typed, the caller's to wipe. Raises as `enter` does."""
         prompt = _Prompt(timeout_ms, self._key_gap_ms_max)
         with self._alone(prompt):
             try:
                 await self._lane.run(prompt.run)
-                return prompt.take()
-            except BaseException:
-                prompt.abandon()
-                raise
+                return prompt.entered.take()
+            finally:
+                prompt.entered.abandon()
 
     async def check(self) -> None:
         """See `PinEntry.check`. Raises DEVICE_BUSY during a prompt: the query would disturb it."""
@@ -63,7 +68,7 @@ class SerialPinKeypad:
     async def close(self) -> None:
         """Ends a running prompt and gives the port back."""
         if self._prompt is not None:
-            self._prompt.abandon()
+            self._prompt.entered.abandon()
         await self._lane.close()
 
     @contextmanager
@@ -78,20 +83,14 @@ class SerialPinKeypad:
 
 
 class _Prompt:
-    """One entry of a PIN: runs in the lane's thread, is taken or abandoned by the task that asked.
-
-    The lane cannot stop a running job, and a task that left takes no result: so the PIN is handed over here, under a
-    lock, and is wiped on whichever side sees last that nobody wants it.
-    """
+    """One entry of a PIN: runs in the lane's thread; the task that asked takes or abandons what was `entered`."""
 
     def __init__(self, timeout_ms: int, key_gap_ms_max: int) -> None:
         self._timeout_ms, self._key_gap_ms_max = timeout_ms, key_gap_ms_max
-        self._lock = threading.Lock()
-        self._unwanted = threading.Event()
-        self._pin: Pin | None = None
+        self.entered = PinHandover()
 
     def run(self, port: SerialPort) -> None:
-        """In the lane's thread: prompts, collects, leaves the PIN for `take()`. Always tells the pad to stop."""
+        """In the lane's thread: prompts, collects, leaves the PIN in `entered`. Always tells the pad to stop."""
         entry = pad.PinEntryBuffer()
         port.ready()
         try:
@@ -101,30 +100,9 @@ class _Prompt:
             finally:
                 port.write(pad.CLOSE)
                 port.discard()
-            self._leave(Pin(entry.take()))
+            self.entered.leave(Pin(entry.take()))
         finally:
             entry.wipe()
-
-    def take(self) -> Pin:
-        with self._lock:
-            pin, self._pin = self._pin, None
-        assert pin is not None, "run() either leaves a PIN or raises"
-        return pin
-
-    def abandon(self) -> None:
-        """Nobody waits any more: the prompt ends, a PIN that is or comes here is wiped."""
-        with self._lock:
-            self._unwanted.set()
-            if self._pin is not None:
-                self._pin.wipe()
-                self._pin = None
-
-    def _leave(self, pin: Pin) -> None:
-        with self._lock:
-            if self._unwanted.is_set():
-                pin.wipe()
-            else:
-                self._pin = pin
 
     def _collect(self, port: SerialPort, entry: pad.PinEntryBuffer) -> None:
         """Fills `entry`. Raises PIN_CANCELLED, PIN_TIMEOUT, PIN_KEYPAD_FAILED."""
@@ -133,7 +111,7 @@ class _Prompt:
         keys = bytearray(pad.DIGITS_MAX)
         try:
             while (now := time.monotonic()) < min(end, next_key_by):
-                if self._unwanted.is_set():
+                if self.entered.unwanted.is_set():
                     raise YikatongError(Reason.PIN_CANCELLED, "the prompt was given up by those who asked")
                 with memoryview(keys) as view:
                     count = port.read_into(view, wait_ms=STOP_LOOK_MS)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import Final
 
+from yikatong.core.ports import PinAttempt
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Pin
+from yikatong.drivers.keypads import of_the_keypad
 from yikatong.drivers.vendor.process import Process
 from yikatong.drivers.vendor.unit import VendorUnit
 from yikatong.drivers.vendor.wire import Call, Code, InputCode
+from yikatong.runtime.handover import PinHandover
 
 _PROMPT_S_MAX: Final = 255
 _DIGITS_MIN: Final = 4
-_OF_THE_KEYPAD: Final = {
-    Reason.NO_READER: Reason.NO_PIN_KEYPAD,
-    Reason.READER_FAILED: Reason.PIN_KEYPAD_FAILED,
-}
 
 
 class VendorKeypad:
@@ -31,18 +29,22 @@ class VendorKeypad:
         self._unit = unit
         self._prompt: _Prompt | None = None
 
+    async def enter(self, attempt: PinAttempt, *, timeout_ms: int) -> None:
+        """See the port. Cancelling ends the library's process: nothing else ends its prompt."""
+        await attempt.present(await self.ask(timeout_ms=timeout_ms))
+
     async def ask(self, *, timeout_ms: int) -> Pin:
-        """See `PinEntry.ask`. Cancelling ends the library's process: nothing else ends its prompt."""
+        """What was typed, the caller's to wipe. Raises as `enter` does."""
         if self._prompt is not None:
             raise YikatongError(Reason.DEVICE_BUSY, "the PIN keypad is being used")
         prompt = self._prompt = _Prompt(timeout_ms)
         try:
             await self._unit.run(prompt.run)
-            return prompt.take()
+            return prompt.entered.take()
         except YikatongError as error:
-            raise _of_the_keypad(error) from error
+            raise of_the_keypad(error) from error
         finally:
-            prompt.abandon()
+            prompt.entered.abandon()
             self._prompt = None
 
     async def check(self) -> None:
@@ -50,22 +52,20 @@ class VendorKeypad:
         try:
             await self._unit.run(lambda process: None)
         except YikatongError as error:
-            raise _of_the_keypad(error) from error
+            raise of_the_keypad(error) from error
 
     async def close(self) -> None:
         """Ends a running prompt."""
         if self._prompt is not None:
-            self._prompt.abandon()
+            self._prompt.entered.abandon()
 
 
 class _Prompt:
-    """One entry: runs in the unit's thread, is taken or abandoned by the task that asked (see serial.pin_keypad)."""
+    """One entry: runs in the unit's thread; the task that asked takes or abandons what was `entered`."""
 
     def __init__(self, timeout_ms: int) -> None:
         self._timeout_s = timeout_ms / 1000
-        self._lock = threading.Lock()
-        self._unwanted = threading.Event()
-        self._pin: Pin | None = None
+        self.entered = PinHandover()
 
     def run(self, process: Process) -> None:
         """Asks again where fewer digits came than a PIN has. Raises PIN_CANCELLED, PIN_TIMEOUT, PIN_KEYPAD_FAILED."""
@@ -73,32 +73,12 @@ class _Prompt:
         while (left_s := by - time.monotonic()) > 0:
             seconds = min(max(round(left_s), 1), _PROMPT_S_MAX)
             request = bytes((seconds,))
-            status, digits = process.call(Call.INPUT_PASS, 0, request, extra_ms=seconds * 1000, given_up=self._unwanted)
+            given_up = self.entered.unwanted
+            status, digits = process.call(Call.INPUT_PASS, 0, request, extra_ms=seconds * 1000, given_up=given_up)
             _require_done(status)
             if len(digits) >= _DIGITS_MIN:
-                return self._leave(_pin(digits))
+                return self.entered.leave(_pin(digits))
         raise YikatongError(Reason.PIN_TIMEOUT, "no complete PIN in time")
-
-    def take(self) -> Pin:
-        with self._lock:
-            pin, self._pin = self._pin, None
-        assert pin is not None, "run() either leaves a PIN or raises"
-        return pin
-
-    def abandon(self) -> None:
-        """Nobody waits any more: a PIN that is or comes here is wiped."""
-        with self._lock:
-            self._unwanted.set()
-            if self._pin is not None:
-                self._pin.wipe()
-                self._pin = None
-
-    def _leave(self, pin: Pin) -> None:
-        with self._lock:
-            if self._unwanted.is_set():
-                pin.wipe()
-            else:
-                self._pin = pin
 
 
 def _pin(digits: bytearray) -> Pin:
@@ -124,8 +104,3 @@ def _require_done(status: int) -> None:
             raise YikatongError(Reason.NO_PIN_KEYPAD, "the library has no PIN entry")
         case _:
             raise YikatongError(Reason.PIN_KEYPAD_FAILED, "the PIN entry failed", code=status)
-
-
-def _of_the_keypad(error: YikatongError) -> YikatongError:
-    """To one who asked for a PIN the unit is the keypad."""
-    return YikatongError(_OF_THE_KEYPAD.get(error.reason, error.reason), error.detail, **error.facts)

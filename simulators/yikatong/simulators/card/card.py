@@ -22,7 +22,7 @@ from yikatong.simulators.card.files import (
     TransparentFile,
 )
 from yikatong.simulators.card.personalisation import SM4, CardData, file_system
-from yikatong.simulators.card.security import Security, pin_block
+from yikatong.simulators.card.security import Security, WithoutPin, pin_block
 
 _MASTER_FILE: Final = 0x3F00
 _BALANCE: Final = bytes.fromhex("00002710")
@@ -35,12 +35,17 @@ class SimulatedCard(Chip):
     """
 
     def __init__(
-        self, data: CardData, *, pin: str = "123456", random: Callable[[int], bytes] = secrets.token_bytes
+        self,
+        data: CardData,
+        *,
+        pin: str = "123456",
+        without_pin: WithoutPin = WithoutPin.REFUSES,
+        random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         super().__init__()
         self.data = data
         algorithm = SM4_ASSUMED if data.algorithm == SM4 else TRIPLE_DES
-        self.security = Security(pin_block(pin), algorithm=algorithm)
+        self.security = Security(pin_block(pin), without_pin, algorithm=algorithm)
         self._random = random
         self._directories = file_system(data)
         self._directory: DirectoryFile | None = None
@@ -70,7 +75,7 @@ class SimulatedCard(Chip):
             case (0x00, 0x82) if p1 == 0:
                 self.security.external_authenticate(p2, command_data(apdu))
             case (0x00, 0x20) if p1 == p2 == 0:
-                self.security.verify(command_data(apdu))
+                self.security.verify(command_data(apdu, optional=True))
             case (0x80, 0x5E) if (p1, p2) == (1, 0):
                 self.security.change(command_data(apdu))
             case (0x84, 0x24) if p1 == 0 and p2 in {0, 1}:

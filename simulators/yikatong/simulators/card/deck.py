@@ -18,8 +18,11 @@ from yikatong.simulators.card.manners import Answering, Mute, PulledAt, Slow, to
 from yikatong.simulators.card.numbers import card_number, social_security_number
 from yikatong.simulators.card.personalisation import SM4, SSF33, CardData
 from yikatong.simulators.card.port import PretendCard
+from yikatong.simulators.card.security import WithoutPin
 
 PIN_DEFAULT: Final = "123456"
+INITIAL_PIN: Final = "888888"
+"""What the sample province takes for a PIN that an issuer has given out."""
 
 
 class CityState(Enum):
@@ -80,7 +83,8 @@ class DeckCard:
     chip_pin: str = PIN_DEFAULT
     """What the chip compares with; differs from `pin` only on the card whose PIN is wrong."""
     manner: Callable[[PretendCard], PretendCard] = lambda card: card
-    pin_blocked: bool = False
+    pin_tries_left: int | None = None
+    """Fewer than a fresh card has; then it also tells them to a VERIFY without data."""
     forged: bool = False
     """It says what a genuine card says and takes whatever cryptogram it is given, but has no keys."""
 
@@ -95,13 +99,14 @@ class DeckCard:
 
     def make(self) -> PretendCard:
         """A fresh card, as it comes from the issuer."""
-        chip = SimulatedCard(self.data, pin=self.chip_pin)
+        told = WithoutPin.REFUSES if self.pin_tries_left is None else WithoutPin.TELLS
+        chip = SimulatedCard(self.data, pin=self.chip_pin, without_pin=told)
         if self.forged:
             chip.security.credulous = True
         else:
             personalise(chip)
-        if self.pin_blocked:
-            chip.security.tries_left = 0
+        if self.pin_tries_left is not None:
+            chip.security.tries_left = self.pin_tries_left
         return self.manner(chip)
 
 
@@ -122,7 +127,7 @@ def _card(
     name: str = "测试人",
     pin: str = PIN_DEFAULT,
     chip_pin: str = PIN_DEFAULT,
-    pin_blocked: bool = False,
+    pin_tries_left: int | None = None,
     forged: bool = False,
     manner: Callable[[PretendCard], PretendCard] = lambda card: card,
     version: str = "2.00",
@@ -152,7 +157,7 @@ def _card(
         if home
         else None
     )
-    return DeckCard(key, zh, en, expected, data, account, pin, chip_pin, manner, pin_blocked, forged)
+    return DeckCard(key, zh, en, expected, data, account, pin, chip_pin, manner, pin_tries_left, forged)
 
 
 DECK: Final = (
@@ -242,7 +247,7 @@ DECK: Final = (
         Reason.PIN_WRONG,
         chip_pin="654321",
     ),
-    _card("pin-blocked", "密码已锁定", "the PIN is blocked", Reason.PIN_BLOCKED, pin_blocked=True),
+    _card("pin-blocked", "密码已锁定", "the PIN is blocked", Reason.PIN_BLOCKED, pin_tries_left=0),
     _card(
         "pulled-out",
         "读第 8 条指令时被拔出（一次）",
@@ -315,6 +320,21 @@ DECK: Final = (
         version="3.00",
         gated=True,
         forged=True,
+    ),
+    _card(
+        "last-pin-try",
+        "密码只剩最后一次机会：先问收费员",
+        "one try is left at its PIN: the cashier is asked first",
+        Reason.PIN_LAST_TRY,
+        pin_tries_left=1,
+    ),
+    _card(
+        "initial-pin",
+        "密码仍是初始密码：照常扣款，并有提示",
+        "its PIN is still the issuer's: the debit passes, with a notice",
+        None,
+        pin=INITIAL_PIN,
+        chip_pin=INITIAL_PIN,
     ),
 )
 

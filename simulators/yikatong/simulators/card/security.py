@@ -31,6 +31,14 @@ class Remembers(Enum):
     FIRST = "first"
 
 
+class WithoutPin(Enum):
+    """What a VERIFY without data does: nobody knows it of real cards (an assumption, card-facts §11.8)."""
+
+    REFUSES = "refuses"
+    TELLS = "tells how many tries are left"
+    COUNTS = "counts as a wrong PIN"
+
+
 def pin_block(digits: str) -> bytes:
     """BCD, an odd count padded with F."""
     return bytes.fromhex(digits + "F" * (len(digits) % 2))
@@ -41,6 +49,7 @@ class Security:
     """Tries survive power; rights and challenges do not."""
 
     pin: bytes
+    without_pin: WithoutPin = WithoutPin.REFUSES
     tries_left: int = TRIES_MAX
     algorithm: cryptography.Algorithm = cryptography.TRIPLE_DES
     remembers: Remembers = Remembers.LAST
@@ -67,6 +76,10 @@ class Security:
         return access is Access.FREE or access in self.rights
 
     def verify(self, block: bytes) -> None:
+        if not block and self.without_pin is WithoutPin.REFUSES:
+            raise CardRefusalError(0x6700)
+        if not block and self.without_pin is WithoutPin.TELLS and self.tries_left:
+            raise CardRefusalError(0x63C0 | self.tries_left)
         if self.tries_left == 0:
             raise CardRefusalError(0x6983)
         if block != self.pin:

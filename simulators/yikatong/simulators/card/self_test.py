@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from yikatong.core.card import CardAlgorithm, CardIdentity
+from yikatong.core.ports import PinAttempt
 from yikatong.core.selftest import TEST_PERSON
 from yikatong.core.values import CardIdentificationCode, CardNumber, PersonName, Pin, SocialSecurityNumber
 from yikatong.simulators.card.card import SimulatedCard
@@ -43,8 +44,8 @@ def make() -> SimulatedCard:
 class Cardholder:
     """Implements `core.ports.PinEntry`: types the test card's PIN at once."""
 
-    async def ask(self, *, timeout_ms: int) -> Pin:
-        return Pin(bytearray(PIN.encode("ascii")))
+    async def enter(self, attempt: PinAttempt, *, timeout_ms: int) -> None:
+        await attempt.present(Pin(bytearray(PIN.encode("ascii"))))
 
     async def check(self) -> None:
         return

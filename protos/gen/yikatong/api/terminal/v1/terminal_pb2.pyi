@@ -309,6 +309,7 @@ class Transaction(google.protobuf.message.Message):
     SUSPENSE_FIELD_NUMBER: builtins.int
     OTHER_TRANSACTION_ID_FIELD_NUMBER: builtins.int
     WORD_FIELD_NUMBER: builtins.int
+    NOTICES_FIELD_NUMBER: builtins.int
     transaction_id: builtins.str
     request_id: builtins.str
     order_no: builtins.str
@@ -362,6 +363,10 @@ class Transaction(google.protobuf.message.Message):
     def confirm_by(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Held: to be confirmed by then, else it is reversed."""
 
+    @property
+    def notices(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Notice]:
+        """What somebody at the window should be told besides."""
+
     def __init__(
         self,
         *,
@@ -397,11 +402,37 @@ class Transaction(google.protobuf.message.Message):
         suspense: builtins.bool = ...,
         other_transaction_id: builtins.str = ...,
         word: Global___Word.ValueType = ...,
+        notices: collections.abc.Iterable[Global___Notice] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["confirm_by", b"confirm_by", "created_at", b"created_at", "decided_at", b"decided_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "kind", b"kind", "message", b"message", "next_step", b"next_step", "order_no", b"order_no", "order_part", b"order_part", "original_transaction_id", b"original_transaction_id", "other_transaction_id", b"other_transaction_id", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "suspense", b"suspense", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region", "word", b"word"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "kind", b"kind", "message", b"message", "next_step", b"next_step", "notices", b"notices", "order_no", b"order_no", "order_part", b"order_part", "original_transaction_id", b"original_transaction_id", "other_transaction_id", b"other_transaction_id", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "suspense", b"suspense", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region", "word", b"word"]) -> None: ...
 
 Global___Transaction: typing_extensions.TypeAlias = Transaction
+
+@typing.final
+class Notice(google.protobuf.message.Message):
+    """Stands in nobody's way."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    NEXT_STEP_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """A reason of the table of reasons: PIN_INITIAL."""
+    message: builtins.str
+    """A sentence and the next step, in the caller's language."""
+    next_step: builtins.str
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        message: builtins.str = ...,
+        next_step: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "next_step", b"next_step", "reason", b"reason"]) -> None: ...
+
+Global___Notice: typing_extensions.TypeAlias = Notice
 
 @typing.final
 class Card(google.protobuf.message.Message):
@@ -858,6 +889,7 @@ class DebitRequest(google.protobuf.message.Message):
     BILL_TOTAL_FEN_FIELD_NUMBER: builtins.int
     CONFIRM_WITHIN_MS_FIELD_NUMBER: builtins.int
     WAIT_MS_FIELD_NUMBER: builtins.int
+    ACKNOWLEDGE_LAST_PIN_TRY_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """The caller's idempotency key, unique within the institution. Make it and keep it before calling."""
     order_no: builtins.str
@@ -872,6 +904,10 @@ class DebitRequest(google.protobuf.message.Message):
     """The HIS promises to confirm within this time; else the debit is reversed. 0: no confirmation is wanted."""
     wait_ms: builtins.int
     """Wait this long for a card."""
+    acknowledge_last_pin_try: builtins.bool
+    """The cashier has asked the cardholder, who wants to use what may be the card's last try at its PIN. Set it in answer
+    to PIN_LAST_TRY, for that card and debit alone; a wrong PIN then blocks the card.
+    """
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Item]: ...
     @property
@@ -892,8 +928,9 @@ class DebitRequest(google.protobuf.message.Message):
         bill_total_fen: builtins.int = ...,
         confirm_within_ms: builtins.int = ...,
         wait_ms: builtins.int = ...,
+        acknowledge_last_pin_try: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["amount_fen", b"amount_fen", "bill_total_fen", b"bill_total_fen", "confirm_within_ms", b"confirm_within_ms", "items", b"items", "operator_id", b"operator_id", "order_no", b"order_no", "order_part", b"order_part", "purpose", b"purpose", "request_id", b"request_id", "shares", b"shares", "wait_ms", b"wait_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge_last_pin_try", b"acknowledge_last_pin_try", "amount_fen", b"amount_fen", "bill_total_fen", b"bill_total_fen", "confirm_within_ms", b"confirm_within_ms", "items", b"items", "operator_id", b"operator_id", "order_no", b"order_no", "order_part", b"order_part", "purpose", b"purpose", "request_id", b"request_id", "shares", b"shares", "wait_ms", b"wait_ms"]) -> None: ...
 
 Global___DebitRequest: typing_extensions.TypeAlias = DebitRequest
 
