@@ -16,10 +16,13 @@ from yikatong.api.citycore.v1 import citycore_pb2
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.cli.province import HOME, Province
 
-_MOUNT = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-_MOUNT_AND_REPAIR = """mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" || exit 99
-(sleep {}; mount -o remount,bind,rw "$0") &
+_MOUNT = """mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" || exit 99
+{
+    while [ -e /proc/$$ ] && [ ! -e "$0.repaired" ]; do sleep 0.1; done
+    mount -o remount,bind,rw "$0"
+} < /dev/null > /dev/null 2>&1 &
 exec "$@" """
+"""The folder is read-only until a file of its name, `.repaired`, lies beside it."""
 
 
 def _may_mount() -> bool:
@@ -29,10 +32,9 @@ def _may_mount() -> bool:
 pytestmark = pytest.mark.skipif(not _may_mount(), reason="a disk is mounted read-only by root alone")
 
 
-def _start_on_a_read_only_disk(province: Province, *, repaired_after_s: int | None = None) -> None:
+def _start_on_a_read_only_disk(province: Province) -> None:
     """In a mount namespace of its own in which the journal's folder can't be written."""
-    mount = _MOUNT if repaired_after_s is None else _MOUNT_AND_REPAIR.format(repaired_after_s)
-    under = ["unshare", "-m", "sh", "-c", mount, str(province.folder / "daemon")]
+    under = ["unshare", "-m", "sh", "-c", _MOUNT, str(province.folder / "daemon")]
     province.start("daemon", until_it_serves=False, under=under)
 
 
@@ -93,7 +95,9 @@ async def test_a_reversal_that_was_decided_is_sent_from_a_disk_that_cannot_be_wr
 async def test_it_starts_anew_once_the_disk_can_be_written(province: Province) -> None:
     """Its exit status tells the service manager to start it again."""
     province.kill("daemon")
-    _start_on_a_read_only_disk(province, repaired_after_s=1)
+    _start_on_a_read_only_disk(province)
+    await _logged(province, "the journal's disk is read-only")
+    (province.folder / "daemon.repaired").touch()
     async with asyncio.timeout(30):
         while (status := province.ended("daemon")) is None:
             await asyncio.sleep(0.05)
