@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "receipt": "window",
     "doctor": "doctor",
     "selftest": "selftest",
+    "trace": "trace",
     "simulate": "simulate",
     "bench": "bench",
     "ops": "ops",

@@ -31,22 +31,44 @@ simulate.add_command(faults)
 @simulate.command()
 @click.argument("name", required=False, default="works")
 @click.option("--list", "list_deck", is_flag=True, help="列出全部测试卡 / list the deck of test cards")
+@click.option(
+    "--replay",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="回放 yikatong trace --record 录制的卡 / play a card that yikatong trace --record recorded",
+)
+@click.option(
+    "--number",
+    type=click.IntRange(min=1),
+    help="录制中的第几张卡，默认第一张社会保障卡 / which card of the recording; the first social security card",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="虚拟读卡器端口 / the virtual reader's port (35963)")
 @output.with_json
 @output.with_language
-def card(name: str, list_deck: bool, port: int | None) -> None:
+@click.pass_context
+def card(
+    context: click.Context, name: str, list_deck: bool, file: Path | None, number: int | None, port: int | None
+) -> None:
     """把测试卡插入本机 pcscd 的虚拟读卡器 / Put a test card into the virtual reader of this machine's pcscd.
 
     按 Ctrl-C 拔卡。虚拟读卡器监听所有网络地址，仅供开发使用。
     Ctrl-C takes it out. The virtual reader listens on every address: for development only.
 
-    退出码：0 已拔出，1 没有虚拟读卡器。 / Exit status: 0 taken out, 1 there is no virtual reader.
+    退出码：0 已拔出，1 没有虚拟读卡器，或录制文件有误。
+    Exit status: 0 taken out, 1 there is no virtual reader, or something is wrong with the recording.
     """
     from yikatong.simulators.card.deck import DECK, find
     from yikatong.simulators.vpcd import PORT_DEFAULT
 
     if list_deck:
         _list(DECK)
+        return
+    if file is not None:
+        if context.get_parameter_source("name") is not click.core.ParameterSource.DEFAULT:
+            raise click.UsageError("--replay 已指定了卡 / names the card already")
+        from yikatong.cli.replay import hold_recorded
+
+        hold_recorded(file, number, port)
         return
     try:
         chosen = find(name)
@@ -57,7 +79,7 @@ def card(name: str, list_deck: bool, port: int | None) -> None:
         f"已插入 {chosen.key}：{chosen.zh}。密码 {chosen.pin}。",
         f"{chosen.key} is in: {chosen.en}. PIN {chosen.pin}.",
     )
-    _hold(chosen.make(), port or PORT_DEFAULT, _row(chosen), told)
+    hold(chosen.make(), port or PORT_DEFAULT, _row(chosen), told)
 
 
 @simulate.command()
@@ -78,7 +100,7 @@ def psam(sm4: bool, port: int | None) -> None:
     from yikatong.simulators.vpcd import PORT_DEFAULT
 
     name = "SM4" if sm4 else "3DES"
-    _hold(
+    hold(
         issuer.psam(SM4 if sm4 else TRIPLE_DES),
         port or PORT_DEFAULT + 1,
         {"name": "psam", "algorithm": name},
@@ -141,7 +163,7 @@ def _row(item: DeckCard) -> dict[str, Any]:
     }
 
 
-def _hold(chip: PretendCard, port: int, row: dict[str, Any], told: tuple[str, str]) -> None:
+def hold(chip: PretendCard, port: int, row: dict[str, Any], told: tuple[str, str]) -> None:
     """Until Ctrl-C or SIGTERM; `row` and `told` (zh, en) say what is in. Exit status 1 without a virtual reader."""
     from yikatong.simulators.vpcd import VirtualSlot
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from yikatong.core.reasons import Reason
 from yikatong.core.values import (
     CardIdentificationCode,
     CardNumber,
@@ -75,3 +76,34 @@ class ReaderState:
     card_present: bool
     detail: str = ""
     explanation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CardBatch:
+    """What a card shares with thousands of others; each part is empty where it was not learned.
+
+    `issuing_region`: six digits. `spec_version`: "2.00", … `chip`: chip maker, operating system and card maker, 14 hex
+    digits from the historical bytes (card-facts §1.1), never those with the card's serial.
+    """
+
+    issuing_region: str = ""
+    spec_version: str = ""
+    chip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAttempt:
+    """What became of one attempt to read a card, and of what kind the card was. It names nobody.
+
+    `stay` is the same as long as the card was not seen to leave the slot. `failure` is None where the card was read, in
+    `read_ms`. `reset`: CARD_REMOVED, but the card had not left: it lost its power. `tag` tells this card from others as
+    long as this process runs; it is empty for a card that said nothing about itself.
+    """
+
+    reader: ReaderName
+    stay: int
+    failure: Reason | None = None
+    reset: bool = False
+    read_ms: int = 0
+    batch: CardBatch = CardBatch()
+    tag: bytes = b""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from yikatong.core.card import CardIdentity, ReaderState, ResidentCard
 from yikatong.core.card_authentication import CardKey, CardQuestion, KeyHolder
 from yikatong.core.pin import PinAnswer
+from yikatong.core.trace import TraceEvent
 from yikatong.core.values import Pin, ReaderName, VoucherCode
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class CardReader(Protocol):
     async def state(self) -> ReaderState:
         """Never raises for a missing reader: that is a state."""
 
-    def watch(self) -> AsyncIterator[ReaderState]:
+    def watch(self) -> AsyncGenerator[ReaderState, None]:
         """The present state, then every change, until the consumer leaves."""
 
     async def close(self) -> None: ...
@@ -222,3 +223,15 @@ class CustomerDisplay(Protocol):
         """Raises as `show` does where its line can't be opened; what is shown stays."""
 
     async def close(self) -> None: ...
+
+
+class Tracer(Protocol):
+    """What passes between terminal and devices, for whoever watches, without anybody's data."""
+
+    def watch(self, *, recording: bool) -> AsyncGenerator[TraceEvent, None]:
+        """First TraceBegun, then everything from now on, until the consumer leaves or the terminal stops.
+
+        `recording`: an invented person takes the real one's place, always the same one for the same person, and bytes
+        come with it. Otherwise what is a person's is masked. One who does not keep up is told how much was missed.
+        Raises DEVICE_BUSY where too many watch already.
+        """

@@ -64,6 +64,8 @@ class Reason(Enum):
     TOO_MANY_AUTHENTICATIONS = "TOO_MANY_AUTHENTICATIONS"
     NO_READER = "NO_READER"
     READER_FAILED = "READER_FAILED"
+    READER_FAILS_OFTEN = "READER_FAILS_OFTEN"
+    CARD_BATCH_FAILS_OFTEN = "CARD_BATCH_FAILS_OFTEN"
     PCSCD_NOT_RUNNING = "PCSCD_NOT_RUNNING"
     PCSCD_REFUSED = "PCSCD_REFUSED"
     DEVICE_BUSY = "DEVICE_BUSY"
@@ -196,6 +198,8 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.TOO_MANY_AUTHENTICATIONS: _before("本终端的卡认证过于频繁。", "This terminal asks for too many card authentications.", "请等一分钟再试；反复出现时请拨打故障热线。", "Wait a minute and try again; if it happens again and again call the fault hotline.", status=Status.RESOURCE_EXHAUSTED),
     Reason.NO_READER: _before("找不到读卡器。", "No card reader was found.", "请检查读卡器连线；运行 yikatong doctor。", "Check the reader's cable; run yikatong doctor.", status=Status.UNAVAILABLE),
     Reason.READER_FAILED: _before("读卡器故障。", "The card reader failed.", "请重新插拔读卡器；仍然失败时请拨打故障热线。", "Unplug and replug the reader; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.READER_FAILS_OFTEN: _before("读卡器读卡失败偏多。", "The reader fails on too many cards.", "请确认插卡方向有标示，并清洁读卡槽和触点；仍然偏多时更换读卡器。", "See that it is marked which way cards go in, and clean the slot and its contacts; if it goes on, replace the reader."),
+    Reason.CARD_BATCH_FAILS_OFTEN: _before("某一批卡读卡失败偏多。", "Cards of one batch fail too often.", "其他卡正常，不必更换读卡器；请把批次报告故障热线，由发卡机构检测。", "Other cards are read well: keep the reader, and tell the fault hotline which batch, for its issuer to check."),
     Reason.PCSCD_NOT_RUNNING: _before("智能卡服务 pcscd 没有运行。", "The smart card service pcscd is not running.", "请运行 systemctl restart pcscd；仍然失败时拨打故障热线。", "Run systemctl restart pcscd; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.PCSCD_REFUSED: _before("智能卡服务 pcscd 拒绝了本程序（polkit）。", "The smart card service pcscd refuses this program (polkit).", "请安装 /usr/share/polkit-1/rules.d/50-yikatong.rules；仍然失败时拨打故障热线。", "Install /usr/share/polkit-1/rules.d/50-yikatong.rules; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
     Reason.DEVICE_BUSY: _before("设备正忙。", "The device is busy.", "请等当前操作结束后重试。", "Wait for the present operation and try again.", status=Status.UNAVAILABLE),

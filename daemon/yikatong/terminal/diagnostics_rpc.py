@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
@@ -13,13 +14,16 @@ from yikatong.api.diagnostics.v1 import diagnostics_pb2 as api
 from yikatong.api.diagnostics.v1 import diagnostics_pb2_grpc
 from yikatong.core.card import ReaderState
 from yikatong.core.credit_transaction import Credit
+from yikatong.core.ports import Tracer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.selftest import Report, SelfTestStep
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.edge import Context
-from yikatong.terminal import health
+from yikatong.terminal import health, trace_rpc
 from yikatong.terminal.live import age_ms
 from yikatong.terminal.probes import Severity
+from yikatong.terminal.reading import ReadingBook
+from yikatong.terminal.reading_window import Failing, Window
 from yikatong.terminal.selftest import SelfTest
 from yikatong.terminal.terminal import Terminal
 
@@ -29,12 +33,12 @@ _SEVERITIES: Final = {severity: api.Severity.Value(f"SEVERITY_{severity.value}")
 
 
 class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
-    def __init__(self, terminal: Terminal, self_test: SelfTest) -> None:
-        self._terminal, self._self_test = terminal, self_test
+    def __init__(self, terminal: Terminal, self_test: SelfTest, tracer: Tracer, book: ReadingBook) -> None:
+        self._terminal, self._self_test, self._tracer, self._book = terminal, self_test, tracer, book
         self._runs: set[asyncio.Task[Report]] = set()
 
     async def GetHealth(self, request: api.GetHealthRequest, context: Context) -> api.GetHealthResponse:
-        found = await health.check(self._terminal)
+        found = await health.check(self._terminal, self._book)
         policy, fault = self._terminal.hotlines
         answer = api.GetHealthResponse(
             terminal_id=self._terminal.session.terminal_id, policy_hotline=policy, fault_hotline=fault
@@ -65,6 +69,8 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
                 device.detail = state.reason.value
             case None:
                 device.detail = Reason.READER_FAILED.value
+        if (record := self._book.records.get(reader.name)) is not None:
+            _add_reading(device, record.all())
         wanted = self._terminal.config.card_authentication
         if wanted.kind == "psam":
             psam = await health.authentication_seen(self._terminal)
@@ -104,6 +110,13 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         found = await self._self_test.reports(request.page_size or _PAGE)
         return api.ListSelfTestReportsResponse(reports=[_report(report) for report in found])
 
+    async def TraceApdus(
+        self, request: api.TraceApdusRequest, context: Context
+    ) -> AsyncIterator[api.TraceApdusResponse]:
+        async with contextlib.aclosing(self._tracer.watch(recording=request.record)) as events:
+            async for event in events:
+                yield trace_rpc.message(event, self._terminal.version, record=request.record)
+
     async def ListUnresolved(self, request: api.ListUnresolvedRequest, context: Context) -> api.ListUnresolvedResponse:
         runner, credited = self._terminal.runner, self._terminal.credits
         answer = api.ListUnresolvedResponse()
@@ -126,11 +139,35 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
         await asyncio.gather(*self._runs, return_exceptions=True)
 
 
-def add_to(server: grpc.aio.Server, terminal: Terminal, self_test: SelfTest) -> DiagnosticsServicer:
+def add_to(
+    server: grpc.aio.Server, terminal: Terminal, self_test: SelfTest, tracer: Tracer, book: ReadingBook
+) -> DiagnosticsServicer:
     """Serves it; the caller closes what is returned after the server has stopped."""
-    servicer = DiagnosticsServicer(terminal, self_test)
+    servicer = DiagnosticsServicer(terminal, self_test, tracer, book)
     diagnostics_pb2_grpc.add_DiagnosticsServiceServicer_to_server(servicer, server)
     return servicer
+
+
+def _add_reading(device: api.Device, window: Window) -> None:
+    device.reading.CopyFrom(
+        api.ReadingRecord(
+            since=window.since,
+            cards=window.all.cards,
+            failed=window.all.failed,
+            reads=window.reads,
+            median_ms=window.median_ms,
+            retries=window.retries,
+            **{kind.value: window.failing.get(kind, 0) for kind in Failing},
+        )
+    )
+    for batch, tally in window.by_batch():
+        device.batches.add(
+            issuing_region=batch.issuing_region,
+            spec_version=batch.spec_version,
+            chip=batch.chip,
+            cards=tally.cards,
+            failed=tally.failed,
+        )
 
 
 def _step(step: SelfTestStep) -> api.SelfTestStep:

@@ -19,9 +19,10 @@ from yikatong.core.reasons import YikatongError
 from yikatong.core.selftest import Report
 from yikatong.core.transaction import Transaction
 from yikatong.runtime.tls import Identity
-from yikatong.terminal import probes
+from yikatong.terminal import probes, reading_probe
 from yikatong.terminal.live import age_ms
 from yikatong.terminal.probes import AuthenticationSeen, KeypadSeen, LinkSeen, OpenRow, Probe, SocketSeen, Validity
+from yikatong.terminal.reading import ReadingBook
 from yikatong.terminal.runner import UNRESOLVED_AGE_MAX_MS, UNRESOLVED_MAX
 from yikatong.terminal.terminal import Terminal
 
@@ -43,7 +44,7 @@ class Health:
     probes: tuple[Probe, ...]
 
 
-async def check(terminal: Terminal) -> Health:
+async def check(terminal: Terminal, book: ReadingBook) -> Health:
     """Looks at everything once, all at the same time; a part that does not answer in time is told as such."""
     config, clock = terminal.config, terminal.clock
     now = clock.now()
@@ -69,6 +70,7 @@ async def check(terminal: Terminal) -> Health:
             probes.pcscd(pcscd),
             probes.reader(state),
             await _card(terminal, state if isinstance(state, ReaderState) else None),
+            reading(terminal, book),
             probes.card_authentication(authentication),
             probes.pin_keypad(device, keypad),
             *await _for_the_customer(terminal),
@@ -87,6 +89,11 @@ async def reader_state(terminal: Terminal) -> ReaderState | YikatongError | None
         return await _within(_DEVICE_S, terminal.desk.reader.state())
     except YikatongError as error:
         return error
+
+
+def reading(terminal: Terminal, book: ReadingBook) -> Probe:
+    name = terminal.desk.reader.name
+    return reading_probe.probe(name or "PC/SC", book.records.get(name), book.suspect(name), set_aside=book.set_aside)
 
 
 async def keypad_seen(terminal: Terminal) -> KeypadSeen | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from yikatong.core.pin import InitialPins
 from yikatong.core.ports import CardReader, PinEntry
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.drivers.trace import LineTrace, PinPadWords, Trace
 from yikatong.terminal.config import READER_KEYS, SOFTWARE, PinKeypad
 from yikatong.terminal.pin_check import PinRules
 
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from yikatong.drivers.vendor.unit import VendorUnit
 
 
-def keypad_of(config: PinKeypad, reader: CardReader, unit: VendorUnit | None, *, software: Path) -> PinEntry:
+def keypad_of(
+    config: PinKeypad, reader: CardReader, unit: VendorUnit | None, trace: Trace, *, software: Path
+) -> PinEntry:
     """`unit`: the device behind a vendor's library, where `reader` is a slot of one; `software`: `sockets.pin`."""
     if config.device == READER_KEYS:
         return _keys_of(reader, unit, digits=config.digits)
@@ -25,7 +28,7 @@ def keypad_of(config: PinKeypad, reader: CardReader, unit: VendorUnit | None, *,
         return KeyboardEntry(software)
     from yikatong.drivers.serial.pin_keypad import SerialPinKeypad
 
-    return SerialPinKeypad(Path(config.device))
+    return SerialPinKeypad(Path(config.device), observer=LineTrace(trace, config.device, PinPadWords()))
 
 
 def rules_of(config: PinKeypad) -> PinRules:

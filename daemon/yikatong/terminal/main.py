@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,7 @@ from yikatong.core.ports import CardCentre, CardReader, CustomerDisplay, Receipt
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.transaction import Transaction
 from yikatong.drivers.card import SocialSecurityCard
+from yikatong.drivers.trace import DisplayWords, LineTrace, ObservedReader, PrinterWords, Trace
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
@@ -45,6 +47,8 @@ from yikatong.terminal.keypads import keypad_of, rules_of
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits
 from yikatong.terminal.pin_check import PinCheck
 from yikatong.terminal.read_only import keep_promises
+from yikatong.terminal.reading import ReadingBook
+from yikatong.terminal.reading_file import ReadingFile
 from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.recovered import Recovered, still_news
 from yikatong.terminal.runner import Runner
@@ -69,6 +73,15 @@ EXIT_CONFIGURATION: Final = 78
 
 _TERMINAL_SERVICE: Final = terminal_pb2.DESCRIPTOR.services_by_name["TerminalService"].full_name
 _DIAGNOSTICS_SERVICE: Final = diagnostics_pb2.DESCRIPTOR.services_by_name["DiagnosticsService"].full_name
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Who watches what passes between terminal and devices, and the record of good and bad reads."""
+
+    trace: Trace
+    file: ReadingFile
+    book: ReadingBook
 
 
 async def serve(
@@ -98,8 +111,8 @@ async def serve(
         return exits[0] if exits else EXIT_OK
     async with contextlib.AsyncExitStack() as stack:
         assembled = _assemble(config, clock, limits, reader, leave)
-        terminal, self_test = await stack.enter_async_context(assembled)
-        checks = await stack.enter_async_context(_serving(terminal, self_test, config))
+        terminal, self_test, observation = await stack.enter_async_context(assembled)
+        checks = await stack.enter_async_context(_serving(terminal, self_test, observation, config))
         tasks = [
             asyncio.create_task(terminal.keep_signed_in(), name="session"),
             asyncio.create_task(terminal.watch_reader(), name="reader"),
@@ -107,6 +120,7 @@ async def serve(
             asyncio.create_task(terminal.reconciliation.run(), name="reconciliation"),
             asyncio.create_task(alarms.watch(terminal), name="alarms"),
             *_for_the_customer(terminal),
+            asyncio.create_task(observation.file.keep(observation.book), name="record of reads"),
         ]
         notifier = Notifier.from_environment()
         watchdog = Watchdog(notifier, terminal.journal.probe, limit_s=watchdog_limit_s())
@@ -127,7 +141,7 @@ async def serve(
 @contextlib.asynccontextmanager
 async def _assemble(
     config: DaemonConfig, clock: Clock, limits: Limits, reader: CardReader | None, leave: Callable[[Reason], None]
-) -> AsyncIterator[tuple[Terminal, SelfTest]]:
+) -> AsyncIterator[tuple[Terminal, SelfTest, Observation]]:
     async with contextlib.AsyncExitStack() as stack:
         admission = Admission(Path(config.state))
         admission.prepare()
@@ -144,19 +158,24 @@ async def _assemble(
         if reader is None:
             reader = _reader(config, unit)
             stack.push_async_callback(reader.close)
+        observation = Observation(Trace(), file := ReadingFile(Path(config.state)), file.book(clock))
+        stack.callback(file.save, observation.book)
         session = Session(config.terminal_id, version("yikatong"), gateway, journal, clock)
         hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
         latest = (await journal.credits.newest(SEEDED, open_only=False))[::-1]
         hub.usual.seed(row for row in latest if isinstance(row, Transaction))
         cards = config.card_authentication
-        authenticator = _authenticator(config, unit, CentreLink(gateway, session, timeout_ms=cards.timeout_ms), stack)
+        centre = CentreLink(gateway, session, timeout_ms=cards.timeout_ms)
+        authenticator = _authenticator(config, unit, centre, stack, observation.trace)
         document = SocialSecurityCard(authenticator=authenticator, every_card=cards.every_card)
         pin = None
         if config.pin_keypad is not None:
-            keypad = keypad_of(config.pin_keypad, reader, unit, software=Path(config.sockets.pin))
+            software = Path(config.sockets.pin)
+            keypad = keypad_of(config.pin_keypad, reader, unit, observation.trace, software=software)
             stack.push_async_callback(keypad.close)
             pin = PinCheck(keypad, document, journal, clock, rules_of(config.pin_keypad))
-        desk = Desk(reader, document, clock, pin=pin)
+        observed = ObservedReader(reader, observation.trace, observation.book.note)
+        desk = Desk(observed, document, clock, pin=pin)
         runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)
         stack.push_async_callback(runner.close)
         open_debits = await runner.recover()
@@ -180,25 +199,25 @@ async def _assemble(
             reconciliation,
             Recovered(journal, clock, [*still_news(latest, clock.now()), *open_debits, *open_credits]),
             authenticator=authenticator,
-            printer=_printer(config, stack),
-            display=_display(config, stack),
+            printer=_printer(config, stack, observation.trace),
+            display=_display(config, stack, observation.trace),
         )
         self_test = SelfTest(
             terminal, lambda: _bench(gateway), SessionLink(gateway), leave=leave, judge=admission.judge
         )
         admission.judge(next(iter(await self_test.reports(1)), None))
-        yield terminal, self_test
+        yield terminal, self_test, observation
 
 
 @contextlib.asynccontextmanager
 async def _serving(
-    terminal: Terminal, self_test: SelfTest, config: DaemonConfig
+    terminal: Terminal, self_test: SelfTest, observation: Observation, config: DaemonConfig
 ) -> AsyncIterator[health.aio.HealthServicer]:
     """One server per socket: the folder's group is the gate of each."""
     checks = health.aio.HealthServicer()
     his, technician = grpc.aio.server(interceptors=[Edge()]), grpc.aio.server(interceptors=[Edge()])
     rpc.add_to(his, terminal)
-    diagnostics = diagnostics_rpc.add_to(technician, terminal, self_test)
+    diagnostics = diagnostics_rpc.add_to(technician, terminal, self_test, observation.trace, observation.book)
     sockets = {Path(config.sockets.his): his, Path(config.sockets.technician): technician}
     for server, service in ((his, _TERMINAL_SERVICE), (technician, _DIAGNOSTICS_SERVICE)):
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -213,6 +232,7 @@ async def _serving(
     try:
         yield checks
     finally:
+        observation.trace.close()
         await diagnostics.close()
         for path, server in sockets.items():
             await server.stop(grace=2.0)
@@ -222,7 +242,12 @@ async def _serving(
 async def _file_self_tests(terminal: Terminal, self_test: SelfTest) -> None:
     """What could not be filed before the restart is filed at the sign-in."""
     await terminal.session.signed_in.wait()
-    await self_test.file_pending()
+    try:
+        await self_test.file_pending()
+    except YikatongError as error:  # a journal that fails just then is told of, and the next start files them
+        if error.reason is not Reason.JOURNAL_UNAVAILABLE:
+            raise
+        _log.error("reports of self-tests are not filed", reason=error.reason.value)
 
 
 def _bind(server: grpc.aio.Server, path: Path) -> None:
@@ -263,7 +288,7 @@ def _reader(config: DaemonConfig, unit: VendorUnit | None) -> CardReader:
 
 
 def _authenticator(
-    config: DaemonConfig, unit: VendorUnit | None, centre: CardCentre, stack: contextlib.AsyncExitStack
+    config: DaemonConfig, unit: VendorUnit | None, centre: CardCentre, stack: contextlib.AsyncExitStack, trace: Trace
 ) -> PsamAuthenticator | CentreAuthenticator | None:
     """By which cards that refuse a free read are opened; a reader of its own is closed with the stack."""
     wanted = config.card_authentication
@@ -279,7 +304,7 @@ def _authenticator(
     stack.push_async_callback(reader.close)
     proves = wanted.psam_genuineness_key
     return PsamAuthenticator(
-        reader,
+        ObservedReader(reader, trace),
         reading=PsamKey.parse(wanted.psam_key),
         genuineness=PsamKey.parse(proves) if proves else None,
         algorithms=frozenset(map(CardAlgorithm, wanted.psam_algorithms)),
@@ -316,22 +341,25 @@ def _bench(gateway: GatewayChannel) -> Bench:
     return Bench(reader, SocialSecurityCard(), card.IDENTITY, self_test_link(gateway), card.Cardholder())
 
 
-def _printer(config: DaemonConfig, stack: contextlib.AsyncExitStack) -> ReceiptPrinter | None:
+def _printer(config: DaemonConfig, stack: contextlib.AsyncExitStack, trace: Trace) -> ReceiptPrinter | None:
     if config.receipt_printer is None:
         return None
     from yikatong.drivers.serial.receipt_printer import SerialReceiptPrinter
 
-    printer = SerialReceiptPrinter(Path(config.receipt_printer.device), profile=config.receipt_printer.profile)
+    device = config.receipt_printer.device
+    observer = LineTrace(trace, device, PrinterWords())
+    printer = SerialReceiptPrinter(Path(device), profile=config.receipt_printer.profile, observer=observer)
     stack.push_async_callback(printer.close)
     return printer
 
 
-def _display(config: DaemonConfig, stack: contextlib.AsyncExitStack) -> CustomerDisplay | None:
+def _display(config: DaemonConfig, stack: contextlib.AsyncExitStack, trace: Trace) -> CustomerDisplay | None:
     if config.customer_display is None:
         return None
     from yikatong.drivers.serial.customer_display import SerialCustomerDisplay
 
-    display = SerialCustomerDisplay(Path(config.customer_display.device))
+    device = config.customer_display.device
+    display = SerialCustomerDisplay(Path(device), observer=LineTrace(trace, device, DisplayWords()))
     stack.push_async_callback(display.close)
     return display
 

@@ -75,22 +75,22 @@ class _Parser:
             self._nodes += 1
             if self._nodes > NODES_MAX:
                 raise malformed("too many TLV objects")
-            tag, at = _tag(data, at)
-            length, at = _length(data, at)
+            tag, at = read_tag(data, at)
+            length, at = read_length(data, at)
             if length > len(data) - at:
                 raise malformed("a TLV object is longer than what holds it")
             value = data[at : at + length]
             at += length
-            nodes.append(Node(tag, value, self.parse(value, depth + 1) if _constructed(tag) else ()))
+            nodes.append(Node(tag, value, self.parse(value, depth + 1) if is_constructed(tag) else ()))
         return tuple(nodes)
 
 
-def _constructed(tag: int) -> bool:
+def is_constructed(tag: int) -> bool:
     first = tag >> 8 if tag > 0xFF else tag
     return bool(first & 0x20)
 
 
-def _tag(data: bytes, at: int) -> tuple[int, int]:
+def read_tag(data: bytes, at: int) -> tuple[int, int]:
     """One byte, or two where the low five bits of the first are all set. Longer ones are refused."""
     first = data[at]
     if first & 0x1F != 0x1F:
@@ -100,7 +100,8 @@ def _tag(data: bytes, at: int) -> tuple[int, int]:
     return first << 8 | data[at + 1], at + 2
 
 
-def _length(data: bytes, at: int) -> tuple[int, int]:
+def read_length(data: bytes, at: int) -> tuple[int, int]:
+    """Behind a tag: the length, and where its value begins. Raises CARD_MALFORMED."""
     if at >= len(data):
         raise malformed("a tag without a length")
     first = data[at]

@@ -14,7 +14,7 @@ from typing import Final
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import VoucherCode
 from yikatong.drivers.serial.patience import Patience, pieces
-from yikatong.drivers.serial.port import PortReasons, SerialPort, SerialSettings
+from yikatong.drivers.serial.port import LineObserver, PortReasons, SerialPort, SerialSettings
 from yikatong.drivers.serial.scanned_code import ScannedCode
 from yikatong.runtime.lane import Lane
 
@@ -30,13 +30,13 @@ class SerialCodeScanner:
     agree on none.
     """
 
-    def __init__(self, path: Path, *, baud: int = BAUD) -> None:
+    def __init__(self, path: Path, *, baud: int = BAUD, observer: LineObserver | None = None) -> None:
         """`path` is a name that survives replugging, as udev makes it. Nothing is opened before it is needed."""
         settings = SerialSettings(path, baud)
         self._waiting: threading.Event | None = None
         self._lane = Lane(
             f"scanner-{path.name}",
-            lambda: SerialPort(settings, REASONS),
+            lambda: SerialPort(settings, REASONS, observer),
             reopen_after=frozenset({REASONS.missing, REASONS.failed}),
         )
 

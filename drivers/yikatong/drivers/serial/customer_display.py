@@ -7,7 +7,7 @@ from typing import Final
 
 from yikatong.core.reasons import Reason
 from yikatong.drivers.serial.display_protocol import CLEAR, two_lines
-from yikatong.drivers.serial.port import PortReasons, SerialPort, SerialSettings
+from yikatong.drivers.serial.port import LineObserver, PortReasons, SerialPort, SerialSettings
 from yikatong.runtime.lane import Lane
 
 REASONS: Final = PortReasons(missing=Reason.NO_CUSTOMER_DISPLAY, failed=Reason.CUSTOMER_DISPLAY_FAILED)
@@ -18,12 +18,12 @@ BAUD: Final = 9600
 class SerialCustomerDisplay:
     """A `CustomerDisplay`."""
 
-    def __init__(self, path: Path, *, baud: int = BAUD) -> None:
+    def __init__(self, path: Path, *, baud: int = BAUD, observer: LineObserver | None = None) -> None:
         """`path` is a name that survives replugging, as udev makes it. Nothing is opened before it is needed."""
         settings = SerialSettings(path, baud)
         self._lane = Lane(
             f"display-{path.name}",
-            lambda: SerialPort(settings, REASONS),
+            lambda: SerialPort(settings, REASONS, observer),
             reopen_after=frozenset({REASONS.missing, REASONS.failed}),
         )
 

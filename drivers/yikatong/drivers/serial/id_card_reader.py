@@ -12,7 +12,7 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.serial import id_card_protocol as module
 from yikatong.drivers.serial.id_card_record import parse
 from yikatong.drivers.serial.patience import Patience, pieces
-from yikatong.drivers.serial.port import PortReasons, SerialPort, SerialSettings
+from yikatong.drivers.serial.port import LineObserver, PortReasons, SerialPort, SerialSettings
 from yikatong.runtime.lane import Lane
 
 REASONS: Final = PortReasons(missing=Reason.NO_ID_CARD_READER, failed=Reason.ID_CARD_READER_FAILED)
@@ -27,13 +27,13 @@ _READING: Final = Patience(first_ms=3_000, whole_ms=3_000)
 class SerialIdCardReader:
     """A `ResidentCardReader` on a serial line. One read at a time; a second one meanwhile is refused: DEVICE_BUSY."""
 
-    def __init__(self, path: Path, *, baud: int = module.BAUD) -> None:
+    def __init__(self, path: Path, *, baud: int = module.BAUD, observer: LineObserver | None = None) -> None:
         """`path` is a name that survives replugging, as udev makes it. Nothing is opened before it is needed."""
         settings = SerialSettings(path, baud)
         self._waiting: threading.Event | None = None
         self._lane = Lane(
             f"id-card-{path.name}",
-            lambda: SerialPort(settings, REASONS),
+            lambda: SerialPort(settings, REASONS, observer),
             reopen_after=frozenset({REASONS.missing, REASONS.failed}),
         )
 

@@ -14,7 +14,7 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Pin
 from yikatong.drivers.serial import pin_pad_protocol as pad
 from yikatong.drivers.serial.patience import STOP_LOOK_MS, Patience, pieces
-from yikatong.drivers.serial.port import PortReasons, SerialPort, SerialSettings
+from yikatong.drivers.serial.port import LineObserver, PortReasons, SerialPort, SerialSettings
 from yikatong.runtime.handover import PinHandover
 from yikatong.runtime.lane import Lane
 
@@ -34,14 +34,21 @@ _ANSWERING: Final = Patience(first_ms=2_000)
 class SerialPinKeypad:
     """A `PinEntry` on a serial line. One prompt at a time; a second one meanwhile is refused with DEVICE_BUSY."""
 
-    def __init__(self, path: Path, *, baud: int = pad.BAUD, key_gap_ms_max: int = KEY_GAP_MS_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        baud: int = pad.BAUD,
+        key_gap_ms_max: int = KEY_GAP_MS_MAX,
+        observer: LineObserver | None = None,
+    ) -> None:
         """`path` is a name that survives replugging, as udev makes it. Nothing is opened before it is needed."""
         settings = SerialSettings(path, baud)
         self._key_gap_ms_max = key_gap_ms_max
         self._prompt: _Prompt | None = None
         self._lane = Lane(
             f"pin-keypad-{path.name}",
-            lambda: SerialPort(settings, REASONS),
+            lambda: SerialPort(settings, REASONS, observer),
             reopen_after=frozenset({REASONS.missing, REASONS.failed}),
         )
 

@@ -9,7 +9,7 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import serial
 
@@ -39,6 +39,15 @@ class PortReasons:
     failed: Reason
 
 
+class LineObserver(Protocol):
+    """Sees what passes, in the lane's thread. What it is given is the caller's: it keeps nothing of it."""
+
+    def sent(self, command: bytes) -> None: ...
+
+    def received(self, piece: memoryview) -> None:
+        """`piece` is the reader's own buffer, which may hold keys of a PIN and will be wiped."""
+
+
 class SerialPort:
     """One open line. Used by one thread; a lane opens and closes it.
 
@@ -49,8 +58,8 @@ class SerialPort:
     work), DEVICE_BUSY (another program holds it).
     """
 
-    def __init__(self, settings: SerialSettings, reasons: PortReasons) -> None:
-        self._settings, self._reasons = settings, reasons
+    def __init__(self, settings: SerialSettings, reasons: PortReasons, observer: LineObserver | None = None) -> None:
+        self._settings, self._reasons, self._observer = settings, reasons, observer
         self._line = self._open()
 
     def ready(self) -> None:
@@ -63,6 +72,8 @@ class SerialPort:
     def write(self, command: bytes) -> None:
         """Sends commands; they are no secrets (pyserial copies them)."""
         self._guard(lambda: self._line.write(command))
+        if self._observer is not None:
+            self._observer.sent(command)
 
     def read_into(self, buffer: memoryview, *, wait_ms: int) -> int:
         """Fills `buffer` with what arrives within `wait_ms`; the number of bytes, 0 for none.
@@ -83,7 +94,11 @@ class SerialPort:
                 raise OSError(errno.EIO, "the line was hung up")
             return count
 
-        return self._guard(read)
+        count = self._guard(read)
+        if count and self._observer is not None:
+            with buffer[:count] as piece:
+                self._observer.received(piece)
+        return count
 
     def discard(self) -> None:
         """Drops what has arrived and was not read."""

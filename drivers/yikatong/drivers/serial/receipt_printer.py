@@ -12,7 +12,7 @@ from typing import Final
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.drivers.serial import receipt_status as status
 from yikatong.drivers.serial.patience import Patience, pieces
-from yikatong.drivers.serial.port import PortReasons, SerialPort, SerialSettings
+from yikatong.drivers.serial.port import LineObserver, PortReasons, SerialPort, SerialSettings
 from yikatong.drivers.serial.receipt_layout import blocks
 from yikatong.runtime.lane import Lane
 
@@ -31,14 +31,20 @@ class SerialReceiptPrinter:
     """A `ReceiptPrinter`. Receipts are printed one after the other; with too many waiting: DEVICE_BUSY."""
 
     def __init__(
-        self, path: Path, *, baud: int = BAUD, profile: str = PROFILE, block_ms_max: int = BLOCK_MS_MAX
+        self,
+        path: Path,
+        *,
+        baud: int = BAUD,
+        profile: str = PROFILE,
+        block_ms_max: int = BLOCK_MS_MAX,
+        observer: LineObserver | None = None,
     ) -> None:
         """`path` is a name that survives replugging, `profile` one of python-escpos: it says which cutter there is."""
         settings = SerialSettings(path, baud)
         self._profile, self._block_ms_max = profile, block_ms_max
         self._lane = Lane(
             f"printer-{path.name}",
-            lambda: SerialPort(settings, REASONS),
+            lambda: SerialPort(settings, REASONS, observer),
             reopen_after=frozenset({REASONS.missing, REASONS.failed}),
         )
 

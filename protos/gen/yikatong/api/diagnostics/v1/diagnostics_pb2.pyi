@@ -127,12 +127,20 @@ class Device(google.protobuf.message.Message):
     PRESENT_FIELD_NUMBER: builtins.int
     CARD_PRESENT_FIELD_NUMBER: builtins.int
     DETAIL_FIELD_NUMBER: builtins.int
+    READING_FIELD_NUMBER: builtins.int
+    BATCHES_FIELD_NUMBER: builtins.int
     name: builtins.str
     kind: builtins.str
     """pcsc-reader, pin-keypad, …"""
     present: builtins.bool
     card_present: builtins.bool
     detail: builtins.str
+    @property
+    def reading(self) -> Global___ReadingRecord:
+        """Of a card reader: how it has been reading."""
+
+    @property
+    def batches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___BatchRecord]: ...
     def __init__(
         self,
         *,
@@ -141,10 +149,94 @@ class Device(google.protobuf.message.Message):
         present: builtins.bool = ...,
         card_present: builtins.bool = ...,
         detail: builtins.str = ...,
+        reading: Global___ReadingRecord | None = ...,
+        batches: collections.abc.Iterable[Global___BatchRecord] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["card_present", b"card_present", "detail", b"detail", "kind", b"kind", "name", b"name", "present", b"present"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["reading", b"reading"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "card_present", b"card_present", "detail", b"detail", "kind", b"kind", "name", b"name", "present", b"present", "reading", b"reading"]) -> None: ...
 
 Global___Device: typing_extensions.TypeAlias = Device
+
+@typing.final
+class ReadingRecord(google.protobuf.message.Message):
+    """How cards were read since a day in China, kept across restarts. It names nobody."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: builtins.int
+    CARDS_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    READS_FIELD_NUMBER: builtins.int
+    MEDIAN_MS_FIELD_NUMBER: builtins.int
+    MUTE_FIELD_NUMBER: builtins.int
+    REMOVED_FIELD_NUMBER: builtins.int
+    RESET_FIELD_NUMBER: builtins.int
+    MALFORMED_FIELD_NUMBER: builtins.int
+    READER_FAILED_FIELD_NUMBER: builtins.int
+    RETRIES_FIELD_NUMBER: builtins.int
+    since: builtins.str
+    """YYYY-MM-DD; empty where no card has been read yet."""
+    cards: builtins.int
+    """Different cards (the same one once a day), and how many of them failed at least once."""
+    failed: builtins.int
+    reads: builtins.int
+    """Successful reads, and half of them took less than so many milliseconds (0: slower than anything that is counted)."""
+    median_ms: builtins.int
+    mute: builtins.int
+    """How cards failed: no answer, out of the slot in the middle, power lost, nonsense, the reader itself."""
+    removed: builtins.int
+    reset: builtins.int
+    malformed: builtins.int
+    reader_failed: builtins.int
+    retries: builtins.int
+    """Attempts after a failed one, with the card put in again or left in."""
+    def __init__(
+        self,
+        *,
+        since: builtins.str = ...,
+        cards: builtins.int = ...,
+        failed: builtins.int = ...,
+        reads: builtins.int = ...,
+        median_ms: builtins.int = ...,
+        mute: builtins.int = ...,
+        removed: builtins.int = ...,
+        reset: builtins.int = ...,
+        malformed: builtins.int = ...,
+        reader_failed: builtins.int = ...,
+        retries: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cards", b"cards", "failed", b"failed", "malformed", b"malformed", "median_ms", b"median_ms", "mute", b"mute", "reader_failed", b"reader_failed", "reads", b"reads", "removed", b"removed", "reset", b"reset", "retries", b"retries", "since", b"since"]) -> None: ...
+
+Global___ReadingRecord: typing_extensions.TypeAlias = ReadingRecord
+
+@typing.final
+class BatchRecord(google.protobuf.message.Message):
+    """Cards that have much in common: who issued them, which specification, whose chip. Each empty where it was not learned."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ISSUING_REGION_FIELD_NUMBER: builtins.int
+    SPEC_VERSION_FIELD_NUMBER: builtins.int
+    CHIP_FIELD_NUMBER: builtins.int
+    CARDS_FIELD_NUMBER: builtins.int
+    FAILED_FIELD_NUMBER: builtins.int
+    issuing_region: builtins.str
+    spec_version: builtins.str
+    chip: builtins.str
+    cards: builtins.int
+    failed: builtins.int
+    def __init__(
+        self,
+        *,
+        issuing_region: builtins.str = ...,
+        spec_version: builtins.str = ...,
+        chip: builtins.str = ...,
+        cards: builtins.int = ...,
+        failed: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["cards", b"cards", "chip", b"chip", "failed", b"failed", "issuing_region", b"issuing_region", "spec_version", b"spec_version"]) -> None: ...
+
+Global___BatchRecord: typing_extensions.TypeAlias = BatchRecord
 
 @typing.final
 class ListDevicesRequest(google.protobuf.message.Message):
@@ -332,6 +424,184 @@ class ListSelfTestReportsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["reports", b"reports"]) -> None: ...
 
 Global___ListSelfTestReportsResponse: typing_extensions.TypeAlias = ListSelfTestReportsResponse
+
+@typing.final
+class TraceApdusRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: builtins.int
+    record: builtins.bool
+    """Put an invented person in the real one's place (always the same one for the same person, as long as this call
+    lasts) and send the bytes: a recording is made of them.
+    """
+    def __init__(
+        self,
+        *,
+        record: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["record", b"record"]) -> None: ...
+
+Global___TraceApdusRequest: typing_extensions.TypeAlias = TraceApdusRequest
+
+@typing.final
+class TraceApdusResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AT_US_FIELD_NUMBER: builtins.int
+    DEVICE_FIELD_NUMBER: builtins.int
+    TEXT_ZH_FIELD_NUMBER: builtins.int
+    TEXT_EN_FIELD_NUMBER: builtins.int
+    BEGUN_FIELD_NUMBER: builtins.int
+    CARD_FIELD_NUMBER: builtins.int
+    EXCHANGE_FIELD_NUMBER: builtins.int
+    FRAME_FIELD_NUMBER: builtins.int
+    MISSED_FIELD_NUMBER: builtins.int
+    at_us: builtins.int
+    """Since the call began."""
+    device: builtins.str
+    """Reader's name, path of a serial line; empty where no device says it."""
+    text_zh: builtins.str
+    """In words."""
+    text_en: builtins.str
+    missed: builtins.int
+    """The caller was too slow for so many events."""
+    @property
+    def begun(self) -> Global___TraceBegun: ...
+    @property
+    def card(self) -> Global___TracedCard: ...
+    @property
+    def exchange(self) -> Global___TracedExchange: ...
+    @property
+    def frame(self) -> Global___TracedFrame: ...
+    def __init__(
+        self,
+        *,
+        at_us: builtins.int = ...,
+        device: builtins.str = ...,
+        text_zh: builtins.str = ...,
+        text_en: builtins.str = ...,
+        begun: Global___TraceBegun | None = ...,
+        card: Global___TracedCard | None = ...,
+        exchange: Global___TracedExchange | None = ...,
+        frame: Global___TracedFrame | None = ...,
+        missed: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["begun", b"begun", "card", b"card", "event", b"event", "exchange", b"exchange", "frame", b"frame", "missed", b"missed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at_us", b"at_us", "begun", b"begun", "card", b"card", "device", b"device", "event", b"event", "exchange", b"exchange", "frame", b"frame", "missed", b"missed", "text_en", b"text_en", "text_zh", b"text_zh"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["begun", "card", "exchange", "frame", "missed"] | None: ...
+
+Global___TraceApdusResponse: typing_extensions.TypeAlias = TraceApdusResponse
+
+@typing.final
+class TraceBegun(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    RECORD_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    """Of the daemon."""
+    record: builtins.bool
+    """As it was asked for."""
+    def __init__(
+        self,
+        *,
+        version: builtins.str = ...,
+        record: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["record", b"record", "version", b"version"]) -> None: ...
+
+Global___TraceBegun: typing_extensions.TypeAlias = TraceBegun
+
+@typing.final
+class TracedCard(google.protobuf.message.Message):
+    """A card was powered."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ATR_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    atr: builtins.bytes
+    """With `record`: the ATR, its serial invented."""
+    failure: builtins.str
+    """Reason code where it could not be powered."""
+    def __init__(
+        self,
+        *,
+        atr: builtins.bytes = ...,
+        failure: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["atr", b"atr", "failure", b"failure"]) -> None: ...
+
+Global___TracedCard: typing_extensions.TypeAlias = TracedCard
+
+@typing.final
+class TracedExchange(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TOOK_US_FIELD_NUMBER: builtins.int
+    HEADER_FIELD_NUMBER: builtins.int
+    COMMAND_LENGTH_FIELD_NUMBER: builtins.int
+    ANSWER_LENGTH_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
+    COMMAND_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
+    LEFT_OUT_FIELD_NUMBER: builtins.int
+    took_us: builtins.int
+    """From command to answer."""
+    header: builtins.bytes
+    """CLA INS P1 P2."""
+    command_length: builtins.int
+    """Bytes of data, without header and status word."""
+    answer_length: builtins.int
+    status: builtins.bytes
+    """SW1 SW2; empty where the card gave no answer, for the reason `failure`."""
+    failure: builtins.str
+    hidden: builtins.bool
+    """A PIN or a key: no data, no length, no time."""
+    command: builtins.bytes
+    """With `record`: the command, or its header where its data are not told; the answer without its status word."""
+    answer: builtins.bytes
+    left_out: builtins.bool
+    """The answer's data are mere fill of the right length."""
+    def __init__(
+        self,
+        *,
+        took_us: builtins.int = ...,
+        header: builtins.bytes = ...,
+        command_length: builtins.int = ...,
+        answer_length: builtins.int = ...,
+        status: builtins.bytes = ...,
+        failure: builtins.str = ...,
+        hidden: builtins.bool = ...,
+        command: builtins.bytes = ...,
+        answer: builtins.bytes = ...,
+        left_out: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answer", b"answer", "answer_length", b"answer_length", "command", b"command", "command_length", b"command_length", "failure", b"failure", "header", b"header", "hidden", b"hidden", "left_out", b"left_out", "status", b"status", "took_us", b"took_us"]) -> None: ...
+
+Global___TracedExchange: typing_extensions.TypeAlias = TracedExchange
+
+@typing.final
+class TracedFrame(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SENT_FIELD_NUMBER: builtins.int
+    LENGTH_FIELD_NUMBER: builtins.int
+    sent: builtins.bool
+    """From the terminal to the device."""
+    length: builtins.int
+    """Bytes."""
+    def __init__(
+        self,
+        *,
+        sent: builtins.bool = ...,
+        length: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["length", b"length", "sent", b"sent"]) -> None: ...
+
+Global___TracedFrame: typing_extensions.TypeAlias = TracedFrame
 
 @typing.final
 class ListUnresolvedRequest(google.protobuf.message.Message):

@@ -59,6 +59,11 @@ class DiagnosticsServiceStub(object):
                 request_serializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.ListSelfTestReportsRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.ListSelfTestReportsResponse.FromString,
                 _registered_method=True)
+        self.TraceApdus = channel.unary_stream(
+                '/yikatong.api.diagnostics.v1.DiagnosticsService/TraceApdus',
+                request_serializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.TraceApdusRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.TraceApdusResponse.FromString,
+                _registered_method=True)
         self.ListUnresolved = channel.unary_unary(
                 '/yikatong.api.diagnostics.v1.DiagnosticsService/ListUnresolved',
                 request_serializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.ListUnresolvedRequest.SerializeToString,
@@ -104,6 +109,14 @@ class DiagnosticsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TraceApdus(self, request, context):
+        """What passes between terminal and devices, from now on, until the caller leaves: the first message says that it has
+        begun. Nobody's data are in it. Nothing is traced while nobody asks. Too many callers: DEVICE_BUSY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListUnresolved(self, request, context):
         """Transactions whose outcome is still open, oldest first.
         """
@@ -138,6 +151,11 @@ def add_DiagnosticsServiceServicer_to_server(servicer, server):
                     servicer.ListSelfTestReports,
                     request_deserializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.ListSelfTestReportsRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.ListSelfTestReportsResponse.SerializeToString,
+            ),
+            'TraceApdus': grpc.unary_stream_rpc_method_handler(
+                    servicer.TraceApdus,
+                    request_deserializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.TraceApdusRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.TraceApdusResponse.SerializeToString,
             ),
             'ListUnresolved': grpc.unary_unary_rpc_method_handler(
                     servicer.ListUnresolved,
@@ -280,6 +298,33 @@ class DiagnosticsService(object):
             '/yikatong.api.diagnostics.v1.DiagnosticsService/ListSelfTestReports',
             yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.ListSelfTestReportsRequest.SerializeToString,
             yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.ListSelfTestReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TraceApdus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/yikatong.api.diagnostics.v1.DiagnosticsService/TraceApdus',
+            yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.TraceApdusRequest.SerializeToString,
+            yikatong_dot_api_dot_diagnostics_dot_v1_dot_diagnostics__pb2.TraceApdusResponse.FromString,
             options,
             channel_credentials,
             insecure,

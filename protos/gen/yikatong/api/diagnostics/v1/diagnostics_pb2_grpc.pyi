@@ -105,6 +105,22 @@ _DiagnosticsServiceListSelfTestReportsType = typing_extensions.TypeVar(
     ],
 )
 
+_DiagnosticsServiceTraceApdusType = typing_extensions.TypeVar(
+    '_DiagnosticsServiceTraceApdusType',
+    grpc.UnaryStreamMultiCallable[
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusRequest,
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusRequest,
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusRequest,
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse,
+    ],
+)
+
 _DiagnosticsServiceListUnresolvedType = typing_extensions.TypeVar(
     '_DiagnosticsServiceListUnresolvedType',
     grpc.UnaryUnaryMultiCallable[
@@ -121,7 +137,7 @@ _DiagnosticsServiceListUnresolvedType = typing_extensions.TypeVar(
     ],
 )
 
-class DiagnosticsServiceStub(typing.Generic[_DiagnosticsServiceGetHealthType, _DiagnosticsServiceListDevicesType, _DiagnosticsServiceRunSelfTestType, _DiagnosticsServiceGetSelfTestReportType, _DiagnosticsServiceListSelfTestReportsType, _DiagnosticsServiceListUnresolvedType]):
+class DiagnosticsServiceStub(typing.Generic[_DiagnosticsServiceGetHealthType, _DiagnosticsServiceListDevicesType, _DiagnosticsServiceRunSelfTestType, _DiagnosticsServiceGetSelfTestReportType, _DiagnosticsServiceListSelfTestReportsType, _DiagnosticsServiceTraceApdusType, _DiagnosticsServiceListUnresolvedType]):
     @typing.overload
     def __init__(self: DiagnosticsServiceStub[
         grpc.UnaryUnaryMultiCallable[
@@ -143,6 +159,10 @@ class DiagnosticsServiceStub(typing.Generic[_DiagnosticsServiceGetHealthType, _D
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsRequest,
             yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusRequest,
+            yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.diagnostics.v1.diagnostics_pb2.ListUnresolvedRequest,
@@ -172,6 +192,10 @@ class DiagnosticsServiceStub(typing.Generic[_DiagnosticsServiceGetHealthType, _D
             yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsRequest,
             yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsResponse,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusRequest,
+            yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.diagnostics.v1.diagnostics_pb2.ListUnresolvedRequest,
             yikatong.api.diagnostics.v1.diagnostics_pb2.ListUnresolvedResponse,
@@ -192,6 +216,11 @@ class DiagnosticsServiceStub(typing.Generic[_DiagnosticsServiceGetHealthType, _D
 
     ListSelfTestReports: _DiagnosticsServiceListSelfTestReportsType
     """Stored reports, newest first."""
+
+    TraceApdus: _DiagnosticsServiceTraceApdusType
+    """What passes between terminal and devices, from now on, until the caller leaves: the first message says that it has
+    begun. Nobody's data are in it. Nothing is traced while nobody asks. Too many callers: DEVICE_BUSY.
+    """
 
     ListUnresolved: _DiagnosticsServiceListUnresolvedType
     """Transactions whose outcome is still open, oldest first."""
@@ -216,6 +245,10 @@ DiagnosticsServiceAsyncStub: typing_extensions.TypeAlias = DiagnosticsServiceStu
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsRequest,
         yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusRequest,
+        yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.diagnostics.v1.diagnostics_pb2.ListUnresolvedRequest,
@@ -263,6 +296,16 @@ class DiagnosticsServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsResponse, collections.abc.Awaitable[yikatong.api.diagnostics.v1.diagnostics_pb2.ListSelfTestReportsResponse]]:
         """Stored reports, newest first."""
+
+    @abc.abstractmethod
+    def TraceApdus(
+        self,
+        request: yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse], collections.abc.AsyncIterator[yikatong.api.diagnostics.v1.diagnostics_pb2.TraceApdusResponse]]:
+        """What passes between terminal and devices, from now on, until the caller leaves: the first message says that it has
+        begun. Nobody's data are in it. Nothing is traced while nobody asks. Too many callers: DEVICE_BUSY.
+        """
 
     @abc.abstractmethod
     def ListUnresolved(
