@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 
 def keypad_of(
-    config: PinKeypad, reader: CardReader, unit: VendorUnit | None, trace: Trace, *, software: Path
+    config: PinKeypad, reader: CardReader, unit: VendorUnit | None, *, software: Path, trace: Trace
 ) -> PinEntry:
-    """`unit`: the device behind a vendor's library, where `reader` is a slot of one; `software`: `sockets.pin`."""
+    """`unit`: the device behind a vendor's library, where `reader` is a slot of one; `software`: `sockets.pin`.
+
+    Those who watch `trace` see what a serial keypad is sent, and no other one. Raises CONFIGURATION_INVALID.
+    """
     if config.device == READER_KEYS:
         return _keys_of(reader, unit, digits=config.digits)
     if config.device == SOFTWARE:
+        if not config.allow_software:
+            raise YikatongError(Reason.CONFIGURATION_INVALID, "PINs typed on a computer need allow_software = true")
         from yikatong.drivers.keyboard.entry import KeyboardEntry
 
         return KeyboardEntry(software)

@@ -171,7 +171,7 @@ async def _assemble(
         pin = None
         if config.pin_keypad is not None:
             software = Path(config.sockets.pin)
-            keypad = keypad_of(config.pin_keypad, reader, unit, observation.trace, software=software)
+            keypad = keypad_of(config.pin_keypad, reader, unit, software=software, trace=observation.trace)
             stack.push_async_callback(keypad.close)
             pin = PinCheck(keypad, document, journal, clock, rules_of(config.pin_keypad))
         observed = ObservedReader(reader, observation.trace, observation.book.note)
