@@ -158,7 +158,7 @@ async def test_it_comes_back_when_the_daemon_does(tmp_path: Path) -> None:
 async def test_without_a_daemon_that_wants_it(tmp_path: Path) -> None:
     async with Terminal("pin", "-c", configuration(tmp_path), "--lang", "en") as terminal:
         assert await terminal.ended() == 2
-        await terminal.shows("no PIN can be typed here")
+        await terminal.shows("takes no PIN from a computer")
 
 
 # --- the daemon's end, and prompts that are none

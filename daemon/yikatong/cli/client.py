@@ -227,8 +227,9 @@ def tell(error: YikatongError, at: Place | None = None) -> int:
         console.print(f"✗ {sentence} [{error.reason.value}]", style="bold red")
         if error.detail:
             console.print(f"  {error.detail}", style="dim")
-        if field := error.facts.get("field"):
-            console.print(f"  {output.choose('字段', 'field')}: {field}")
+        for fact, (zh, en) in _SAID.items():
+            if fact in error.facts:
+                console.print(f"  {output.choose(zh, en)}: {error.facts[fact]}")
         console.print(f"  {output.choose(*_MONEY[outcome])}")
         if transaction_id := error.facts.get("transaction_id"):
             console.print(f"  {output.choose('交易号', 'transaction')}: {transaction_id}")
@@ -238,6 +239,14 @@ def tell(error: YikatongError, at: Place | None = None) -> int:
         if hotline:
             console.print(f"  {output.choose('故障热线', 'fault hotline')}: {hotline}")
     return _exit_status(error.reason, outcome)
+
+
+_SAID: Final = {
+    "field": ("字段", "field"),
+    "tries_left": ("剩余次数", "tries left"),
+    "wait_s": ("请等待（秒）", "wait, in seconds"),
+}
+"""Facts that a cashier has to hear."""
 
 
 def _exit_status(reason: Reason, outcome: str) -> int:

@@ -228,11 +228,23 @@ def pin(config: Path | None) -> None:
     at = client.found_place(config)
     try:
         terminal = os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        output.say(
+            "✗ 无法在此输入密码：这里没有终端。请在终端窗口中运行 yikatong pin。",
+            "✗ No PIN can be typed here: there is no terminal. Run yikatong pin in a terminal window.",
+            error=True,
+        )
+        sys.exit(client.EXIT_NOT_ASKED)
+    try:
         prompt = Prompt(at.pin, terminal, Texts.chosen())
     except OSError as error:
         why = error.strerror or type(error).__name__
         output.say(
-            f"✗ 无法在此输入密码：{why}（{at.pin}）", f"✗ no PIN can be typed here: {why} ({at.pin})", error=True
+            f"✗ 守护进程不从电脑接收密码：{why}（{at.pin}）。"
+            "请核对 pin_keypad 的 device 和 allow_software，然后重启守护进程。",
+            f"✗ The daemon takes no PIN from a computer: {why} ({at.pin}). Look at device and allow_software of"
+            " pin_keypad, then restart the daemon.",
+            error=True,
         )
         sys.exit(client.EXIT_NOT_ASKED)
     hide_memory()

@@ -36,7 +36,7 @@ VERSION: Final = 1
 @output.with_language
 @output.with_debug
 def trace(config: Path | None, file: Path | None) -> None:
-    """实时显示终端与读卡器、密码键盘之间的指令，个人信息不显示 / What passes between terminal and devices, masked.
+    """实时显示终端与各设备之间的往来，个人信息不显示 / What passes between terminal and devices, masked.
 
     按 Ctrl-C 结束。录制的文件可用 yikatong simulate card --replay 回放。
     Ctrl-C ends it. yikatong simulate card --replay plays what was recorded.
