@@ -76,6 +76,9 @@ class KeyboardEntry:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._connected is not None:  # its task was ended before it had begun, and hung up on nobody
+            self._connected.close()
+            self._connected = None
         self._listener.close()
         self._path.unlink(missing_ok=True)
 
