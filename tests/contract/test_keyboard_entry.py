@@ -221,6 +221,16 @@ async def test_closing_ends_the_prompt(entry: KeyboardEntry, line: socket.socket
     assert await asking is Reason.PIN_KEYPAD_FAILED
 
 
+async def test_closing_hangs_up_on_one_who_has_just_come(entry: KeyboardEntry, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.connect(str(tmp_path / "pin.sock"))
+        while entry._connected is None:
+            await asyncio.sleep(0)  # each turn of the loop: its task is there and has not begun
+        await entry.close()
+        line.settimeout(10)
+        assert await asyncio.to_thread(line.recv, 100) == b""
+
+
 async def test_only_its_group_may_type(entry: KeyboardEntry, tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "pin.sock").stat().st_mode) == 0o660
     (tmp_path / "file").write_text("somebody's")

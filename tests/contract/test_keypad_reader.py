@@ -160,7 +160,7 @@ async def test_the_card_leaves_while_its_pin_is_typed(at: Window) -> None:
 
 async def test_a_driver_that_hangs_with_the_prompt_is_given_up_and_unclear(at: Window) -> None:
     typed = threading.Event()
-    reader = PcscReader(NAME, stuck_after_s=0.5)
+    reader = PcscReader(NAME, stuck_after_s=3.0)  # reading has to end within it, too
     at.check.entry, at.desk.reader = PcscKeypad(reader, digits=6), reader
     at.check.rules = PinRules(timeout_ms=100)
     assert await at.refused(Presses(WRONG, until=typed)) == (Reason.PIN_TRY_UNCLEAR, "CARD_MUTE")
