@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Self
 
 _OWN_TERMINAL = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background ignores it, and so do its children
 os.setsid()
 terminal = os.open(sys.argv[1], os.O_RDWR)  # the first one that a session's leader opens is its own
 for end in (0, 1, 2):
