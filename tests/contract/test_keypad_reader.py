@@ -44,11 +44,16 @@ WAIT_MS = 10_000
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KeypadReader, PrivatePcscd]]:
-    folder = tmp_path_factory.mktemp("keypad")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("driver"))
+
+
+@pytest.fixture
+def running(driver: Path, tmp_path: Path) -> Iterator[tuple[KeypadReader, PrivatePcscd]]:
+    """A pcscd for each test: one whose card left in the middle of a prompt did not always see the next card."""
     with (
-        KeypadReader(folder / "reader") as reader,
-        private_slots(1, others=reader.configuration(compiled(folder))) as (pcscd, _),
+        KeypadReader(tmp_path / "reader") as reader,
+        private_slots(1, others=reader.configuration(driver)) as (pcscd, _),
     ):
         yield reader, pcscd
 
