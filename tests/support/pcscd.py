@@ -47,8 +47,8 @@ def private_slots(readers: int, *, others: str = "") -> Iterator[tuple[PrivatePc
 
 
 async def empty(reader: PcscReader | SimulatedReader) -> None:
-    """Returns when the reader sees that no card is in it: pcscd looks every 0.4 s only."""
-    async with asyncio.timeout(10), aclosing(reader.watch()) as states:
+    """Returns when the reader sees that no card is in it: pcscd looks every 0.4 s, later where it is busy elsewhere."""
+    async with asyncio.timeout(60), aclosing(reader.watch()) as states:
         async for state in states:
             if state.present and not state.card_present:
                 return
