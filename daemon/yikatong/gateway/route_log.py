@@ -176,7 +176,10 @@ def unconfirmed_of(connection: apsw.Connection, terminal_id: str) -> list[Route]
 
 
 def open_before(connection: apsw.Connection, accounting_date: str, *, limit: int) -> list[Route]:
-    """Debits of earlier accounting dates that nobody has confirmed or reversed, oldest first."""
+    """Debits of earlier accounting dates that nobody has confirmed or reversed, oldest first.
+
+    Each half repeats the condition of a partial index, so that it is used.
+    """
     sql = """SELECT * FROM route WHERE state = 'POSTED' AND accounting_date < ?1
              UNION ALL SELECT * FROM route WHERE state IN ('FWD', 'REV') AND state = 'FWD' AND accounting_date < ?1
              ORDER BY accounting_date LIMIT ?2"""

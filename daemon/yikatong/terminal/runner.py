@@ -551,9 +551,10 @@ class Runner:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a task of a transaction failed", transaction_id=live.row.transaction_id, exc_info=error)
             self._failed = True
-            live.refused = live.refused or YikatongError(
-                Reason.INTERNAL, outcome=Moved.PENDING.value, transaction_id=live.row.transaction_id
-            )
+            if not live.told:  # who can be given the true answer is given that
+                live.refused = YikatongError(
+                    Reason.INTERNAL, outcome=Moved.PENDING.value, transaction_id=live.row.transaction_id
+                )
             self._wake(live)
             self._leave(Reason.INTERNAL)
 
