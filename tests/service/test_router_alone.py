@@ -53,9 +53,10 @@ from yikatong.ledger.link import BookLink
 from yikatong.runtime.clock import SystemClock, accounting_date
 from yikatong.runtime.keyfile import PersonKey
 from yikatong.runtime.leg import LinkDown, Patience
-from yikatong.runtime.store import Job, Store
+from yikatong.runtime.store import Asked, Job, Outcome, Store
 
 T = TypeVar("T")
+U = TypeVar("U")
 TTL = 9_000
 WAITS = Waits(Patience(0.3, 0.15, 0.01, 0.02), accept_after_s=0.1, backoff=lambda _: 0.01)
 NEAR_CITY, FAR_CITY = City(HERE, "济南", "Jinan"), City(FAR, "威海", "Weihai")
@@ -103,11 +104,27 @@ class SlowStore(Store):
 
     late: asyncio.Event | None = None
 
-    async def commit(self, job: Job[T]) -> T:
-        done = await super().commit(job)
-        if self.late is not None:
-            await self.late.wait()
-        return done
+    def __init__(self, path: Path, *, application_id: int, version: int, schema: str) -> None:
+        super().__init__(path, application_id=application_id, version=version, schema=schema)
+        self.telling = list[asyncio.Task[None]]()
+
+    async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
+        late = self.late
+        if late is None:
+            return await super().commit_then(job, then)
+        asked = Asked(asyncio.get_running_loop().create_future(), job, then)
+
+        async def tell(result: T) -> None:
+            await late.wait()
+            asked.hand_over(Outcome(result))
+
+        await super().commit_then(job, lambda result: self.telling.append(asyncio.create_task(tell(result))))
+        told: U = await asked.slip
+        return told
+
+    async def now(self, job: Job[T]) -> T:
+        """What is in the file, however late the news."""
+        return await super().commit_then(job, lambda result: result)
 
 
 @dataclass
@@ -224,9 +241,7 @@ async def leave_while_it_is_written(gate: Gate, call: Awaitable[object]) -> None
     store.late = asyncio.Event()
     asking = asyncio.ensure_future(call)
     async with asyncio.timeout(2):
-        while not await Store.commit(
-            store, lambda c: c.execute("SELECT 1 FROM route WHERE state IN ('FWD','REV')").fetchall()
-        ):
+        while not await store.now(lambda c: c.execute("SELECT 1 FROM route WHERE state IN ('FWD','REV')").fetchall()):
             await asyncio.sleep(0.005)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -537,7 +552,7 @@ async def test_a_credit_whose_caller_leaves_while_it_is_written_is_pushed(gate: 
         router.credits.credit(CreditOrder(ids[0], CreditKind.REFUND, debit, Fen(650), ids[1]), attempt=1)
     )
     async with asyncio.timeout(2):
-        while not await Store.commit(store, lambda c: c.execute("SELECT 1 FROM credit_route").fetchall()):
+        while not await store.now(lambda c: c.execute("SELECT 1 FROM credit_route").fetchall()):
             await asyncio.sleep(0.005)
     giving.cancel()
     with pytest.raises(asyncio.CancelledError):

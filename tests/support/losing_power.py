@@ -37,6 +37,7 @@ from yikatong.simulators.power_loss import Disk, Moment, Operation, PowerLossVfs
 from yikatong.terminal.journal import Journal
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 VFS: Final = "power-loss"
 WORK_STEPS: Final = 7
@@ -67,6 +68,9 @@ class StoreInline:
             raise outcome.refusal
         done: T = outcome.result
         return done
+
+    async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
+        return then(await self.commit(job))
 
     async def close(self) -> None:
         self._connection.close()

@@ -18,11 +18,12 @@ from yikatong.core.orders import Undecided, Unfit
 from yikatong.core.values import Region
 from yikatong.gateway.credit_routing import CreditRouting, CreditTurn
 from yikatong.runtime.leg import Backoff, CreditLink, insist
-from yikatong.runtime.whole import WholeCalls
+from yikatong.runtime.whole import WholeWork, heard
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class Commit(Protocol):
@@ -31,26 +32,33 @@ class Commit(Protocol):
     def __call__(self, job: Callable[[apsw.Connection], T], /) -> Awaitable[T]: ...
 
 
+class CommitThen(Protocol):
+    """The same, and what follows is begun with the record. See `DurableStore.commit_then`."""
+
+    def __call__(self, job: Callable[[apsw.Connection], T], then: Callable[[T], U], /) -> Awaitable[U]: ...
+
+
 class CreditRouter:
     """One partition's credits. `today` says the accounting date; `accept_after_s`: then a promise is the answer."""
 
     def __init__(
         self,
         commit: Commit,
+        commit_then: CommitThen,
         routing: CreditRouting,
         links: Mapping[Region, CreditLink],
         today: Callable[[], str],
-        calls: WholeCalls,
+        work: WholeWork,
         *,
         call_s: float,
         accept_after_s: float,
         backoff: Backoff,
     ) -> None:
-        self._commit = commit
+        self._commit, self._commit_then = commit, commit_then
         self._routing = routing
         self._links = links
         self._today = today
-        self._calls = calls
+        self._work = work
         self._call_s = call_s
         self._accept_after_s = accept_after_s
         self._backoff = backoff
@@ -65,29 +73,27 @@ class CreditRouter:
         if orders:
             _log.info("unfinished credits taken up", count=len(orders))
 
-    async def close(self) -> None:
-        """Ends the pushing. What is recorded is taken up by the next start."""
-        tasks = list(self._pushing.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
     async def credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
         """Raises YikatongError STORE_UNAVAILABLE: then nothing is known."""
-        return await self._calls.run(self._credit(order, attempt=attempt))
-
-    async def _credit(self, order: CreditOrder, *, attempt: int) -> CreditAnswer:
         today = self._today()
-        turn = await self._commit(lambda c: self._routing.credit(c, order, attempt=attempt, today=today))
-        if turn.order is None:
-            return _told(turn)
-        stamped = turn.order
-        task = self._push(stamped)
+        return await heard(
+            await self._commit_then(
+                lambda c: self._routing.credit(c, order, attempt=attempt, today=today), self._begin_credit
+            )
+        )
+
+    def _begin_credit(self, turn: CreditTurn) -> CreditAnswer | asyncio.Task[CreditAnswer]:
+        order = turn.order
+        return _told(turn) if order is None else self._work.begin(order.transaction_id, self._decided_in_time(order))
+
+    async def _decided_in_time(self, order: CreditOrder) -> CreditAnswer:
+        """What the city decides, or the promise where it takes longer than a terminal should wait."""
+        today = self._today()
         try:
             async with asyncio.timeout(self._accept_after_s):
-                return await asyncio.shield(task)
+                return await asyncio.shield(self._push(order))
         except TimeoutError:
-            return _told(await self._commit(lambda c: self._routing.answered(c, stamped, None, today=today)))
+            return _told(await self._commit(lambda c: self._routing.answered(c, order, None, today=today)))
 
     # --- towards the city -----------------------------------------------------------------------------------------
 
@@ -98,12 +104,10 @@ class CreditRouter:
             self._nudges[transaction_id].set()
             return task
         nudge = self._nudges[transaction_id] = asyncio.Event()
-        task = self._pushing[transaction_id] = asyncio.create_task(self._until_decided(order, nudge))
+        task = self._pushing[transaction_id] = self._work.begin(transaction_id, self._until_decided(order, nudge))
 
-        def done(finished: asyncio.Task[CreditAnswer]) -> None:
+        def done(_: asyncio.Task[CreditAnswer]) -> None:
             del self._pushing[transaction_id], self._nudges[transaction_id]
-            if not finished.cancelled() and (error := finished.exception()) is not None:
-                _log.error("a credit's task has failed", transaction_id=transaction_id, exc_info=error)
 
         task.add_done_callback(done)
         return task

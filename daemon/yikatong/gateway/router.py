@@ -50,11 +50,12 @@ from yikatong.ledger.link import LedgerLink
 from yikatong.runtime.clock import Clock, accounting_date
 from yikatong.runtime.leg import CITY_PATIENCE, Backoff, LinkDown, Patience, WhileOpen, ask, city_backoff, insist
 from yikatong.runtime.store import DurableStore, StoreFailed
-from yikatong.runtime.whole import WholeCalls
+from yikatong.runtime.whole import WholeWork, heard
 
 _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,14 @@ class Router:
         self._nudges: dict[str, asyncio.Event] = {}  # one for each of `_undoing`, and as long
         self._enquiring: dict[str, asyncio.Task[None]] = {}
         self._confirming: dict[str, asyncio.Task[ConfirmAnswer]] = {}
-        self._calls = WholeCalls()
+        self._work = WholeWork()
         self.credits = CreditRouter(
             self.commit,
+            self.commit_then,
             routing.credits,
             links,
             lambda: self.today,
-            self._calls,
+            self._work,
             call_s=waits.patience.call_s,
             accept_after_s=waits.accept_after_s,
             backoff=waits.backoff,
@@ -148,18 +150,7 @@ class Router:
 
     async def close(self) -> None:
         """Ends the waiting. What is recorded is taken up by the next start."""
-        await self._calls.close()
-        await self.credits.close()
-        working: tuple[Mapping[str, asyncio.Task[Any]], ...] = (
-            self._asking,
-            self._undoing,
-            self._enquiring,
-            self._confirming,
-        )
-        tasks = [task for tasks in working for task in tasks.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._work.close()
 
     # --- what a terminal asks -------------------------------------------------------------------------------------
 
@@ -182,45 +173,56 @@ class Router:
 
     async def debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
         """Raises YikatongError STORE_UNAVAILABLE: then nothing is known."""
-        return await self._calls.run(self._debit(order, attempt=attempt, ttl_ms=ttl_ms))
-
-    async def _debit(self, order: DebitOrder, *, attempt: int, ttl_ms: int) -> DebitAnswer:
         today = self.today
-        turn = await self.commit(
-            lambda c: self._noted(c, self._routing.debit(c, order, attempt=attempt, in_time=ttl_ms > 0, today=today))
+        said = await self.commit_then(
+            lambda c: self._noted(c, self._routing.debit(c, order, attempt=attempt, in_time=ttl_ms > 0, today=today)),
+            self._begin_debit,
         )
-        if turn.effect is None:
-            return debit_told(turn, self._registry)
-        assert turn.order is not None, "what is sent is stamped"
-        if turn.effect is Effect.TOMBSTONE:
-            undone = await self._undone_in_time(turn.order, ReversalCause.TIMEOUT)
-            return AlreadyReversed() if isinstance(undone, Reversed | Tombstoned | WasDeclined) else Undecided()
-        transaction_id = order.transaction_id
-        if turn.effect is Effect.ENQUIRE:
-            return await self._enquired(turn)
-        task = self._asking.get(transaction_id)
-        if task is None:
-            task = self._keep(self._asking, transaction_id, self._ask(turn.order))
         try:
-            return await asyncio.shield(task)
+            return await heard(said)
         except asyncio.CancelledError:
-            if not task.cancelled():
-                raise  # we are closing
+            if not (isinstance(said, asyncio.Task) and said.cancelled()):
+                raise  # the caller leaves
             # A reversal was decided, which ended the asking, and is not done; or we are closing. Nothing is known.
             return Undecided()
 
-    async def enquire(self, transaction_id: str, terminal_id: str) -> DebitAnswer:
-        """What the city says now; where it says nothing it is asked on without the caller."""
-        return await self._calls.run(self._enquire_for(transaction_id, terminal_id))
-
-    async def _enquire_for(self, transaction_id: str, terminal_id: str) -> DebitAnswer:
-        today = self.today
-        turn = await self.commit(lambda c: self._routing.enquire(c, transaction_id, terminal_id, today=today))
-        if turn is None:
-            return NotFound()
+    def _begin_debit(self, turn: Turn) -> DebitAnswer | asyncio.Task[DebitAnswer]:
         if turn.effect is None:
             return debit_told(turn, self._registry)
-        return await self._enquired(turn)
+        order = turn.order
+        assert order is not None, "what is sent is stamped"
+        if turn.effect is Effect.TOMBSTONE:
+            return self._work.begin(order.transaction_id, self._tombstoned(order))
+        if turn.effect is Effect.ENQUIRE:
+            return self._work.begin(order.transaction_id, self._asked_or_enquired(turn))
+        asking = self._asking.get(order.transaction_id)
+        return asking or self._keep(self._asking, order.transaction_id, self._ask(order))
+
+    async def _asked_or_enquired(self, turn: Turn) -> DebitAnswer:
+        """The same debit may have come twice at once, and the other one be asking by now."""
+        asking = self._asking.get(turn.route.transaction_id)
+        return await self._enquired(turn) if asking is None else await heard(asking)
+
+    async def _tombstoned(self, order: DebitOrder) -> DebitAnswer:
+        undone = await self._undone_in_time(order, ReversalCause.TIMEOUT)
+        return AlreadyReversed() if isinstance(undone, Reversed | Tombstoned | WasDeclined) else Undecided()
+
+    async def enquire(self, transaction_id: str, terminal_id: str) -> DebitAnswer:
+        """What the city says now; where it says nothing it is asked on without the caller."""
+        today = self.today
+        return await heard(
+            await self.commit_then(
+                lambda c: self._routing.enquire(c, transaction_id, terminal_id, today=today), self._begin_enquiry
+            )
+        )
+
+    def _begin_enquiry(self, turn: Turn | None) -> DebitAnswer | asyncio.Task[DebitAnswer]:
+        if turn is None:
+            return NotFound()
+        return debit_told(turn, self._registry) if turn.effect is None else self._begin_asking(turn)
+
+    def _begin_asking(self, turn: Turn) -> asyncio.Task[DebitAnswer]:
+        return self._work.begin(turn.route.transaction_id, self._enquired(turn))
 
     async def _enquired(self, turn: Turn) -> DebitAnswer:
         """Asks its city once; where that is silent, it is asked on without the caller."""
@@ -236,15 +238,15 @@ class Router:
     async def recall(self, order: DebitOrder) -> None:
         """Makes the row of a debit anew where it was lost, from what its city says of it."""
         today = self.today
-        turn = await self.commit(lambda c: self._routing.recall(c, order, today=today))
-        if turn is not None and turn.effect is not None:
-            await self._calls.run(self._enquired(turn))
+        await heard(
+            await self.commit_then(lambda c: self._routing.recall(c, order, today=today), self._begin_recall),
+        )
+
+    def _begin_recall(self, turn: Turn | None) -> DebitAnswer | asyncio.Task[DebitAnswer | None] | None:
+        return None if turn is None or turn.effect is None else self._begin_asking(turn)
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         """A refusal opens a ticket in the same commit; once people have decided, their decision is the answer."""
-        return await self._calls.run(self._reverse(order, cause))
-
-    async def _reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         today = self.today
 
         def job(connection: apsw.Connection) -> Turn | ReversalAnswer:
@@ -253,44 +255,49 @@ class Router:
                 return decided
             return self._noted(connection, self._routing.reverse(connection, order, today=today), order)
 
-        turn = await self.commit(job)
-        return await self._reversed(turn, cause) if isinstance(turn, Turn) else turn
+        return await heard(await self.commit_then(job, lambda turn: self._begin_reversal(turn, cause)))
 
     async def undo(self, order: DebitOrder) -> ReversalAnswer:
         """What people have decided of a debit whose terminal is gone: as `reverse`, but their ticket is no answer."""
-        return await self._calls.run(self._undo_for_people(order))
-
-    async def _undo_for_people(self, order: DebitOrder) -> ReversalAnswer:
         today = self.today
-        turn = await self.commit(lambda c: self._noted(c, self._routing.reverse(c, order, today=today), order))
-        return await self._reversed(turn, ReversalCause.RECOVERY)
+        return await heard(
+            await self.commit_then(
+                lambda c: self._noted(c, self._routing.reverse(c, order, today=today), order),
+                lambda turn: self._begin_reversal(turn, ReversalCause.RECOVERY),
+            )
+        )
 
-    async def _reversed(self, turn: Turn, cause: ReversalCause) -> ReversalAnswer:
+    def _begin_reversal(
+        self, turn: Turn | ReversalAnswer, cause: ReversalCause
+    ) -> ReversalAnswer | asyncio.Task[ReversalAnswer]:
+        if not isinstance(turn, Turn):
+            return turn
         if turn.effect is None:
             return reversal_told(turn)
         assert turn.order is not None, "what is sent is stamped"
-        return await self._undone_in_time(turn.order, cause)
+        return self._work.begin(turn.order.transaction_id, self._undone_in_time(turn.order, cause))
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
         """Undecided: its city is closed or silent, and the confirmation of what is posted is kept, and sent again."""
-        return await self._calls.run(self._confirm(order))
-
-    async def _confirm(self, order: DebitOrder) -> ConfirmAnswer:
         today = self.today
-        turn = await self.commit(lambda c: self._routing.confirm(c, order, today=today))
-        if turn.effect is not None:
-            stamped = turn.order
-            answer = None
-            if stamped is not None:
-                answer = await self._once(lambda link, _: link.confirm(stamped), turn)
-            answer = answer or Undecided()
-            turn = await self.commit(lambda c: self._routing.confirm_answered(c, order, answer, today=today))
-            if turn.reply is Reply.UNDECIDED and turn.route.state is State.POSTED and stamped is not None:
-                self._confirm_until_heard(stamped)
-        if turn.reply is Reply.CONFIRMED:
-            asyncio.get_running_loop().call_soon(partial(_log.info, "confirmed", transaction_id=order.transaction_id))
-            return Confirmed()
-        return ConfirmedTooLate() if turn.reply is Reply.TOO_LATE else Undecided()
+        return await heard(
+            await self.commit_then(
+                lambda c: self._routing.confirm(c, order, today=today),
+                lambda turn: _confirmation_told(turn) if turn.effect is None else self._begin_confirming(order, turn),
+            )
+        )
+
+    def _begin_confirming(self, order: DebitOrder, turn: Turn) -> asyncio.Task[ConfirmAnswer]:
+        return self._work.begin(order.transaction_id, self._confirmed(order, turn))
+
+    async def _confirmed(self, order: DebitOrder, turn: Turn) -> ConfirmAnswer:
+        stamped, today = turn.order, self.today
+        heard_of = None if stamped is None else await self._once(lambda link, _: link.confirm(stamped), turn)
+        answer = heard_of or Undecided()
+        turn = await self.commit(lambda c: self._routing.confirm_answered(c, order, answer, today=today))
+        if turn.reply is Reply.UNDECIDED and turn.route.state is State.POSTED and stamped is not None:
+            self._confirm_until_heard(stamped)
+        return _confirmation_told(turn)
 
     def _confirm_until_heard(self, order: DebitOrder) -> None:
         """Goes on confirming until the city has answered, whether or not the terminal does."""
@@ -438,8 +445,12 @@ class Router:
 
     async def commit(self, job: Callable[[apsw.Connection], T]) -> T:
         """Raises YikatongError STORE_UNAVAILABLE: whether the record is on the disk is then unknown."""
+        return await self.commit_then(job, lambda result: result)
+
+    async def commit_then(self, job: Callable[[apsw.Connection], T], then: Callable[[T], U]) -> U:
+        """As `commit`; `then` begins what the record demands, also where the caller has left (see DurableStore)."""
         try:
-            return await self._store.commit(job)
+            return await self._store.commit_then(job, then)
         except StoreFailed as error:
             if self._store.failed:
                 self.store_failed.set()
@@ -457,15 +468,18 @@ class Router:
             attempt += 1
             await asyncio.sleep(self._waits.backoff(attempt))
 
-    @staticmethod
-    def _keep(tasks: dict[str, asyncio.Task[T]], key: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Runs `work` whether or not its caller waits. What it raises reaches the waiting, and the log."""
-        task = tasks[key] = asyncio.create_task(work)
-
-        def done(finished: asyncio.Task[T]) -> None:
-            del tasks[key]
-            if not finished.cancelled() and (error := finished.exception()) is not None:
-                _log.error("a transaction's task has failed", transaction_id=key, exc_info=error)
-
-        task.add_done_callback(done)
+    def _keep(
+        self, tasks: dict[str, asyncio.Task[T]], transaction_id: str, work: Coroutine[Any, Any, T]
+    ) -> asyncio.Task[T]:
+        """Begins the transaction's one task of its kind."""
+        task = tasks[transaction_id] = self._work.begin(transaction_id, work)
+        task.add_done_callback(lambda _: tasks.pop(transaction_id))
         return task
+
+
+def _confirmation_told(turn: Turn) -> ConfirmAnswer:
+    if turn.reply is Reply.CONFIRMED:
+        transaction_id = turn.route.transaction_id
+        asyncio.get_running_loop().call_soon(partial(_log.info, "confirmed", transaction_id=transaction_id))
+        return Confirmed()
+    return ConfirmedTooLate() if turn.reply is Reply.TOO_LATE else Undecided()

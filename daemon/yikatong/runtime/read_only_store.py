@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -11,6 +12,7 @@ import apsw
 from yikatong.runtime.store import Job, NotOurFile, StoreFailed
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _STAMPS: Final = ("application_id", "user_version")
 _WITHOUT_LOCKS: Final = "unix-none"
@@ -46,6 +48,9 @@ class ReadOnlyStore:
             return job(self._connection)
         except apsw.Error as error:
             raise StoreFailed(f"a disk that can't be written: {type(error).__name__}") from error
+
+    async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
+        return then(await self.commit(job))
 
     async def close(self) -> None:
         self._connection.close()

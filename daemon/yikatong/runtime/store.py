@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import apsw
+import structlog
+
+_log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+U = TypeVar("U")
 Job = Callable[[apsw.Connection], T]
 
 _BATCH_MAX = 128
@@ -48,6 +53,11 @@ class DurableStore(Protocol):
     async def commit(self, job: Job[T]) -> T:
         """Runs `job` in a transaction and returns once that is durable. Raises StoreFailed, or what `job` raises."""
 
+    async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
+        """As `commit`; what `job` returned is given to `then` in the loop once it is durable, also where the caller
+        has left by then: what a record demands is begun by `then`. Returns what `then` returns, raises what it raises.
+        """
+
     async def close(self) -> None:
         """Finishes what is queued, then closes the file. May be called twice."""
 
@@ -71,7 +81,7 @@ class Store:
         `vfs`: name of a registered SQLite file system that keeps the files and their names; "" is the machine's.
         """
         self.path = path
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._closing = False
         opened: Future[None] = Future()
@@ -93,14 +103,18 @@ class Store:
 
         Cancelling the caller does not undo the job.
         """
+        return await self.commit_then(job, _itself)
+
+    async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
+        """See DurableStore."""
         if self._failure is not None:
             raise StoreFailed("the store has failed before") from self._failure
         if self._closing:
             raise StoreFailed("the store is closed")
         if self._queue.qsize() >= _DEPTH_MAX:
             raise StoreFailed("the store has too much to do")
-        slip: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put(_Asked(slip, job))
+        slip: asyncio.Future[U] = asyncio.get_running_loop().create_future()
+        self._queue.put(Asked(slip, job, then))
         return await slip
 
     async def close(self) -> None:
@@ -127,7 +141,7 @@ class Store:
         opened.set_result(None)
         ending = False
         while not ending:
-            batch: list[_Asked] = []
+            batch: list[Asked] = []
             item = self._queue.get()
             while item is not None:
                 batch.append(item)
@@ -145,7 +159,7 @@ class Store:
         except apsw.Error as error:  # of a disk that fails: what was acknowledged stands in the log, for the next start
             self._failure = error
 
-    def _run(self, connection: apsw.Connection, batch: list[_Asked]) -> None:
+    def _run(self, connection: apsw.Connection, batch: list[Asked]) -> None:
         try:
             if self._failure is not None:
                 raise StoreFailed("the store has failed before") from self._failure
@@ -158,27 +172,40 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A job, and who waits for it, in which loop."""
+class Asked:
+    """A job, what is begun once it is durable, and who waits for that (`slip`), in which loop and context."""
 
     slip: asyncio.Future[Any]
     job: Job[Any]
+    then: Callable[[Any], Any]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def answer(self, outcome: Outcome) -> None:
-        """From the store's thread. Where the loop is closed nobody waits any more."""
+        """From any thread. Where the loop is closed nobody waits any more."""
         with contextlib.suppress(RuntimeError):
-            self.slip.get_loop().call_soon_threadsafe(_hand_over, self.slip, outcome)
+            self.slip.get_loop().call_soon_threadsafe(self.hand_over, outcome, context=self.context)
+
+    def hand_over(self, outcome: Outcome) -> None:
+        """In the loop: begins what follows, whether or not the one who asked has left, and wakes who has not."""
+        result, refusal = outcome.result, outcome.refusal
+        if refusal is None:
+            try:
+                result = self.then(result)
+            except Exception as error:  # noqa: BLE001 - it belongs to the caller, whatever it is
+                refusal = error
+        if self.slip.done():
+            if refusal is not None:
+                _log.warning("a commit or what follows it failed, and who asked has left", exc_info=refusal)
+        elif refusal is None:
+            self.slip.set_result(result)
+        elif isinstance(refusal, StopIteration):  # no future takes it, and its caller would wait for ever
+            self.slip.set_exception(RuntimeError(f"a job ran dry: {refusal!r}"))
+        else:
+            self.slip.set_exception(refusal)
 
 
-def _hand_over(slip: asyncio.Future[Any], outcome: Outcome) -> None:
-    if slip.done():
-        return  # the caller has left
-    if outcome.refusal is None:
-        slip.set_result(outcome.result)
-    elif isinstance(outcome.refusal, StopIteration):  # no future takes it, and its caller would wait for ever
-        slip.set_exception(RuntimeError(f"a job ran dry: {outcome.refusal!r}"))
-    else:
-        slip.set_exception(outcome.refusal)
+def _itself(result: T) -> T:
+    return result
 
 
 def _unknown(error: BaseException) -> StoreFailed:

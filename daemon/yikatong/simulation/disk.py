@@ -12,16 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
-from yikatong.runtime.store import Job, StoreFailed, carry_out, open_file
+from yikatong.runtime.store import Asked, Job, Outcome, StoreFailed, carry_out, open_file
 from yikatong.simulation.chance import Chance
 from yikatong.simulation.loop import Life
 from yikatong.simulation.points import commit_point
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _QUICK_S = (0.0002, 0.004)
 _SLOW_S = (0.05, 3.0)
@@ -55,19 +56,22 @@ class SimulatedStore:
             connection.execute("ROLLBACK")
         self.connection = connection
         self.life, self._chance, self._committed, self._failed = life, chance, committed, failed
-        self._queue: list[tuple[asyncio.Future[Any], Job[Any]]] = []
+        self._queue: list[Asked] = []
         self._busy = False
         self.failed = False
 
     async def commit(self, job: Job[T]) -> T:
+        return await self.commit_then(job, lambda result: result)
+
+    async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
         if self.failed:
             raise StoreFailed("the store has failed before")
-        slip: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.append((slip, job))
+        slip: asyncio.Future[U] = asyncio.get_running_loop().create_future()
+        self._queue.append(Asked(slip, job, then))
         if not self._busy:
             self._busy = True
             self._start()
-        return await asyncio.shield(slip)
+        return await slip
 
     async def close(self) -> None:
         """A simulated process never closes anything: it dies."""
@@ -80,36 +84,34 @@ class SimulatedStore:
     def _work(self) -> None:
         chance, loop = self._chance, asyncio.get_running_loop()
         batch, self._queue = self._queue, []
-        what = [commit_point(job) for _, job in batch]
+        what = [commit_point(asked.job) for asked in batch]
         if self._strikes(chance.rates.crash_at_commit, "dies before", what):
             self.life.kill()
             return
         fails = self._strikes(chance.rates.commit_fails, "fails to commit", what)
         if not fails or chance.dice.random() < 0.5:
-            outcomes = carry_out(self.connection, [job for _, job in batch])
+            outcomes = carry_out(self.connection, [asked.job for asked in batch])
             chance.note(loop.time(), f"{self.life.name} commits {', '.join(what)}")
             self._committed(self.connection)
         if fails:
-            self._fail([slip for slip, _ in [*batch, *self._queue]])
+            self._fail([*batch, *self._queue])
             return
         if self._strikes(chance.rates.crash_at_commit, "dies after", what):
             self.life.kill()
             return
-        for (slip, _), outcome in zip(batch, outcomes, strict=True):
-            if outcome.refusal is None:
-                slip.set_result(outcome.result)
-            else:
-                slip.set_exception(outcome.refusal)
+        for asked, outcome in zip(batch, outcomes, strict=True):
+            asked.context.run(asked.hand_over, outcome)
         if self._queue:
             self._start()
         else:
             self._busy = False
 
-    def _fail(self, slips: list[asyncio.Future[Any]]) -> None:
+    def _fail(self, batch: list[Asked]) -> None:
         """Nobody can say what is on the disk; the owner has to leave the service."""
         self.failed = True
-        for slip in slips:
-            slip.set_exception(StoreFailed("a commit failed; whether it is on the disk is unknown"))
+        failure = Outcome(refusal=StoreFailed("a commit failed; whether it is on the disk is unknown"))
+        for asked in batch:
+            asked.context.run(asked.hand_over, failure)
         self._failed()
 
     def _strikes(self, rate: float, how: str, what: list[str]) -> bool:

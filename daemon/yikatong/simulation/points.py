@@ -27,19 +27,19 @@ _NUMBERS: Final = {
     "CreditJournal.record ACCEPTED": "CP2",
     "CreditJournal.record APPROVED": "CP3",
     "CreditJournal.record DECLINED": "CP3",
-    "Router._debit": "G1",
+    "Router.debit": "G1",
     "Router._ask answered": "G2",
     "Router._enquired answered": "G2",
     "Router._enquire_until_heard answered": "G2",
-    "Router._reverse": "G3",
+    "Router.reverse": "G3",
     "Router._undone_in_time": "G3",
     "Router._undo answered": "G4",
-    "Router._confirm": "G5",
-    "Router._confirm answered": "G6",
-    "CreditRouter._credit": "CG1",
+    "Router.confirm": "G5",
+    "Router._confirmed answered": "G6",
+    "CreditRouter.credit": "CG1",
     "CreditRouter._deliver answered": "CG2",
     "CreditRouter._deliver": "CG2",
-    "CreditRouter._credit silent": "CG2",
+    "CreditRouter._decided_in_time": "CG2",
     "BookLink.debit": "L1",
     "BookLink.reverse": "L1",
     "BookLink.confirm": "L1",
@@ -68,8 +68,6 @@ def commit_point(job: Job[Any]) -> str:
             made += " by the HIS"
     elif "answer" in names:
         made += " answered"
-    elif made == "CreditRouter._credit" and "stamped" in names:
-        made += " silent"
     number = _NUMBERS.get(made)
     return f"{number} {made}" if number else made
 
