@@ -33,12 +33,15 @@ from yikatong.core.ports import CardLink
 from yikatong.core.values import ReaderName
 from yikatong.drivers.card import SocialSecurityCard
 from yikatong.drivers.pcsc import PcscReader
+from yikatong.drivers.trace import ObservedReader, Trace
 from yikatong.runtime.clock import SystemClock
 from yikatong.simulators.card.deck import find
 from yikatong.simulators.reader import SimulatedReader
 from yikatong.terminal.desk import Desk
 
 _WARM_UP: Final = 5
+_PAUSE_S: Final = 0.005
+"""Before each measurement: what a debit leaves to be done after its answer must not fall into the next one's time."""
 _BYTE_MS: Final = 12 / 9600 * 1000
 """Start, eight bits, parity and two of pause (card-facts §1.1)."""
 _ECHO: Final = "/yikatong.bench/Echo"
@@ -255,9 +258,10 @@ async def _debit(province: Province, rounds: int, line: str, card: str, commits:
 
 @contextlib.asynccontextmanager
 async def _card_alone(name: str) -> AsyncIterator[Step]:
-    """What a debit does with the card: opened, read, asked again just before the debit, let go."""
-    reader = SimulatedReader()
-    reader.insert(find(name).make())
+    """What a debit does with the card, in a reader as the daemon has it: opened, read, asked again, let go."""
+    simulated = SimulatedReader()
+    simulated.insert(find(name).make())
+    reader = ObservedReader(simulated, Trace())
     desk = Desk(reader, SocialSecurityCard(), SystemClock(), pin=None)
 
     async def one() -> None:
@@ -297,6 +301,7 @@ async def _in_turn(rounds: int, steps: dict[str, Step]) -> dict[str, Figure]:
     try:
         for number in range(rounds + _WARM_UP):
             for name, step in steps.items():
+                await asyncio.sleep(_PAUSE_S)
                 begun = time.perf_counter()
                 await step()
                 if number >= _WARM_UP:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -16,6 +15,7 @@ from yikatong.cli import output
 from yikatong.cli.folder import FolderUnusable, check_exists, check_state, user
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime.config import ConfigurationInvalid, Mistake, load, read
+from yikatong.runtime.program import run_until_told
 
 EXIT_CONFIGURATION: Final = 78
 """EX_CONFIG: starting again does not help; the units do not restart on it."""
@@ -158,14 +158,7 @@ def _leave(error: YikatongError) -> NoReturn:
 
 def _run(serve: Callable[[asyncio.Event], Coroutine[Any, Any, int]]) -> None:
     """Runs a service until SIGTERM or SIGINT, then exits with its status."""
-
-    async def until_told() -> int:
-        stop = asyncio.Event()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
-        return await serve(stop)
-
     try:
-        sys.exit(asyncio.run(until_told()))
+        sys.exit(run_until_told(serve))
     except YikatongError as error:
         _leave(error)

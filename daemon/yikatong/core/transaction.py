@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from yikatong.core.orders import City, Declined, Posted, Purpose
+from yikatong.core.orders import Declined, Posted, Purpose
 from yikatong.core.reasons import Reason
 from yikatong.core.terminal_table import UNRESOLVED, State, Step
 from yikatong.core.values import Fen, RequestId, TransactionId
@@ -108,12 +108,14 @@ class Transaction:
             reference=posted.reference,
             balance_fen=posted.balance.count,
             accounting_date=posted.accounting_date,
-        )._of_city(posted.city)
+            home_region=posted.city.region.code,
+            home_city_zh=posted.city.name_zh,
+            home_city_en=posted.city.name_en,
+        )
 
     def refused(self, declined: Declined) -> Transaction:
         """The row with what a decline says besides its reason."""
         row = replace(self, other_transaction=declined.other_transaction)
-        return row if declined.city is None else row._of_city(declined.city)
-
-    def _of_city(self, city: City) -> Transaction:
-        return replace(self, home_region=city.region.code, home_city_zh=city.name_zh, home_city_en=city.name_en)
+        if (city := declined.city) is None:
+            return row
+        return replace(row, home_region=city.region.code, home_city_zh=city.name_zh, home_city_en=city.name_en)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar, NewType
+from typing import ClassVar, Final, NewType
+
+_YUAN: Final = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,2}))?")
+_REGION: Final = re.compile(r"[0-9]{6}")
+_INSTITUTION: Final = re.compile(r"[HP][0-9]{11}")
+_PERSON: Final = re.compile(r"[0-9]{17}[0-9X]")
+_CARD: Final = re.compile(r"[0-9A-Z]{1,27}")
 
 TransactionId = NewType("TransactionId", str)
 """UUID in lower case, 36 characters (txid in the design)."""
@@ -40,7 +46,7 @@ class Fen:
     @classmethod
     def from_yuan(cls, text: str) -> Fen:
         """Reads `36.5`, `36.50` or `36`; raises ValueError for anything else, as for more than two decimals."""
-        match = re.fullmatch(r"([0-9]{1,12})(?:\.([0-9]{1,2}))?", text)
+        match = _YUAN.fullmatch(text)
         if match is None:
             raise ValueError("an amount in yuan looks like 36.50")
         return cls(int(match[1]) * 100 + int((match[2] or "0").ljust(2, "0")))
@@ -53,7 +59,7 @@ class Region:
     code: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9]{6}", self.code):
+        if not _REGION.fullmatch(self.code):
             raise ValueError("a region is six digits")
 
     def __str__(self) -> str:
@@ -67,7 +73,7 @@ class Institution:
     code: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[HP][0-9]{11}", self.code):
+        if not _INSTITUTION.fullmatch(self.code):
             raise ValueError("an institution is H or P and eleven digits")
 
     def __str__(self) -> str:
@@ -81,7 +87,7 @@ class SocialSecurityNumber:
     _digits: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9]{17}[0-9X]", self._digits):
+        if not _PERSON.fullmatch(self._digits):
             raise ValueError("a social security number is 17 digits and a digit or X")
 
     def reveal(self) -> str:
@@ -107,7 +113,7 @@ class CardNumber:
     _digits: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[0-9A-Z]{1,27}", self._digits):
+        if not _CARD.fullmatch(self._digits):
             raise ValueError("a card number is digits and capital letters")
 
     def reveal(self) -> str:

@@ -224,20 +224,29 @@ class Outcome:
 
 def carry_out(connection: apsw.Connection, jobs: Sequence[Job[Any]]) -> list[Outcome]:
     """All jobs in one transaction, durable on return. What the disk or the commit raises leaves all of them unknown."""
-    outcomes = []
     connection.execute("BEGIN IMMEDIATE")
+    if len(jobs) == 1:
+        outcome = _carried_out(connection, jobs[0], undo="ROLLBACK")
+        if outcome.refusal is None:
+            connection.execute("COMMIT")
+        return [outcome]
+    outcomes = []
     for job in jobs:
         connection.execute("SAVEPOINT job")
-        try:
-            outcomes.append(Outcome(job(connection)))
-        except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
-            raise  # the disk's failure, not the job's
-        except Exception as error:  # noqa: BLE001 - it belongs to the job's caller, whatever it is
-            connection.execute("ROLLBACK TO job")
-            outcomes.append(Outcome(refusal=error))
+        outcomes.append(_carried_out(connection, job, undo="ROLLBACK TO job"))
         connection.execute("RELEASE job")
     connection.execute("COMMIT")
     return outcomes
+
+
+def _carried_out(connection: apsw.Connection, job: Job[Any], *, undo: str) -> Outcome:
+    try:
+        return Outcome(job(connection))
+    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
+        raise  # the disk's failure, not the job's
+    except Exception as error:  # noqa: BLE001 - it belongs to the job's caller, whatever it is
+        connection.execute(undo)
+        return Outcome(refusal=error)
 
 
 def open_file(path: Path, application_id: int, version: int, schema: str, vfs: str = "") -> apsw.Connection:

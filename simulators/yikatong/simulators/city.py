@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -47,6 +46,7 @@ from yikatong.runtime import keyfile, logs
 from yikatong.runtime.clock import SystemClock, accounting_date
 from yikatong.runtime.config import load
 from yikatong.runtime.edge import Context, Edge
+from yikatong.runtime.program import run_until_told
 from yikatong.runtime.store import Store, StoreFailed
 from yikatong.runtime.tls import SERVER_OPTIONS, Identity, peer_name
 
@@ -239,13 +239,6 @@ def _write(path: Path, content: str) -> None:
     draft.replace(path)
 
 
-async def _until_told(config: CityConfig) -> int:
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    return await serve(config, stop=stop)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="yikatong.simulators.city", description=__doc__)
     parser.add_argument("--config", type=Path, required=True)
@@ -255,7 +248,8 @@ def main() -> int:
 def run(config: Path) -> int:
     """Runs the city of that configuration until SIGTERM or SIGINT. Raises YikatongError where it can't start."""
     logs.configure()
-    return asyncio.run(_until_told(load(config, CityConfig)))
+    settings = load(config, CityConfig)
+    return run_until_told(lambda stop: serve(settings, stop=stop))
 
 
 if __name__ == "__main__":
