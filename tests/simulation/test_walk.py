@@ -37,7 +37,7 @@ def test_the_ways_pass_every_fault_point() -> None:
 
 def test_a_late_debit_that_nobody_waits_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would else hold its order until the gateway's next start: the gateway itself asks the city."""
-    seeds, second = range(12), ("gateway dies before G3 Router._reverse", 2)
+    seeds, second = range(12), ("gateway dies before G3 Router.reverse", 2)
     assert [line for seed in seeds for line in replace(LATE, seed=seed).walk(*second)[0].broken] == []
     monkeypatch.setattr(Router, "_enquire", lambda self, turn: None)
     held = [line for seed in seeds for line in replace(LATE, seed=seed).walk(*second)[0].broken]

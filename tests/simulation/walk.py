@@ -62,7 +62,7 @@ WAYS: Final = (
     Way("refunded, ledger at the gateway", NEAR, always=_TAKEN_BACK),
     Way("refund promised", always=_TAKEN_BACK | _never(TO_CITY, "lost", "Refund")),
     Way("cancellation promised", always=_CANCELLED | _never(TO_CITY, "lost", "Cancel")),
-    Way("gateway dies with the debit forwarded", once=frozenset({"gateway dies after G1 Router._debit"})),
+    Way("gateway dies with the debit forwarded", once=frozenset({"gateway dies after G1 Router.debit"})),
     Way("terminal dies with the debit sent", once=frozenset({"terminal dies after P1 Journal.record SENT"})),
     Way(
         "terminal dies with the debit being reversed",

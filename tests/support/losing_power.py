@@ -69,6 +69,9 @@ class StoreInline:
         done: T = outcome.result
         return done
 
+    async def look(self, job: Job[T]) -> T:
+        return await self.commit(job)
+
     async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
         return then(await self.commit(job))
 

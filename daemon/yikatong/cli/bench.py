@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import multiprocessing
+import socket
 import statistics
 import sys
 import tempfile
@@ -35,6 +36,7 @@ from yikatong.drivers.card import SocialSecurityCard
 from yikatong.drivers.pcsc import PcscReader
 from yikatong.drivers.trace import ObservedReader, Trace
 from yikatong.runtime.clock import SystemClock
+from yikatong.runtime.tls import Identity
 from yikatong.simulators.card.deck import find
 from yikatong.simulators.reader import SimulatedReader
 from yikatong.terminal.desk import Desk
@@ -49,10 +51,11 @@ _PAYLOAD: Final = bytes(600)
 """About the size of a debit on the wire."""
 
 _DEBITS: Final = (
-    # line, card of the deck, durable commits and calls that no implementation can do without
-    ("P2 debit, same city", "works-qingdao", 3, 2),
-    ("P2 debit, cross city, ledger at the gateway", "works-yantai", 3, 2),
-    ("P2 debit, cross city, home city with a core of its own", "works", 5, 3),
+    # line, card of the deck; what no implementation can do without besides one call on this machine: durable commits,
+    # and calls over mutual TLS, to the gateway and from there to the city
+    ("P2 debit, same city", "works-qingdao", 3, 1),
+    ("P2 debit, cross city, ledger at the gateway", "works-yantai", 3, 1),
+    ("P2 debit, cross city, home city with a core of its own", "works", 5, 2),
 )
 
 Step = Callable[[], Awaitable[None]]
@@ -161,7 +164,7 @@ def reconcile(rows: int) -> None:
 
 async def _read(province: Province, rounds: int) -> Result:
     apdus = [apdu for apdu, _ in await _exchanges_of_a_read()]
-    async with _echo(Path(province.folder)) as echo, _his(province) as his:
+    async with _echo(_on_socket(province)) as echo, _his(province) as his:
 
         async def ours() -> None:
             await his.ReadCard(api.ReadCardRequest())
@@ -227,9 +230,15 @@ def _bare_loop(apdus: list[bytes]) -> None:
 # --- P2 ---------------------------------------------------------------------------------------------------------
 
 
-async def _debit(province: Province, rounds: int, line: str, card: str, commits: int, calls: int) -> Result:
+async def _debit(province: Province, rounds: int, line: str, card: str, commits: int, secured: int) -> Result:
     bare = _BareCommits(province.folder / "floor.db")
-    async with _echo(province.folder) as echo, _card_alone(card) as card_alone, _his(province) as his:
+    mutual = province.ca.server("echo"), province.ca.client("bench")
+    async with (
+        _echo(_on_socket(province)) as call_here,
+        _echo(f"127.0.0.1:{_free_port()}", mutual) as call_secured,
+        _card_alone(card) as card_alone,
+        _his(province) as his,
+    ):
 
         async def ours() -> None:
             number = uuid.uuid4().hex
@@ -246,13 +255,15 @@ async def _debit(province: Province, rounds: int, line: str, card: str, commits:
             "Debit": ours,
             "of which the card": card_alone,
             "one durable commit": commit,
-            "one bare gRPC call": echo,
+            "one bare gRPC call, unix socket": call_here,
+            "one bare gRPC call, mutual TLS": call_secured,
         }
         times = await _in_turn(rounds, steps)
     bare.close()
-    floor = commits * times["one durable commit"].median_ms + calls * times["one bare gRPC call"].median_ms
+    here, over_tls = (times[f"one bare gRPC call, {how}"].median_ms for how in ("unix socket", "mutual TLS"))
+    floor = commits * times["one durable commit"].median_ms + here + secured * over_tls
     money_ms = times["Debit"].median_ms - times["of which the card"].median_ms  # which is P1's subject
-    shown = (*times.values(), Figure(f"floor: {commits} commits + {calls} calls", floor, floor, floor))
+    shown = (*times.values(), Figure(f"floor: {commits} commits + {1 + secured} calls", floor, floor, floor))
     return Result(f"{line} (less the card)", shown, money_ms / floor, 1.5)
 
 
@@ -321,14 +332,28 @@ async def _his(province: Province) -> AsyncIterator[Any]:
         yield his
 
 
+def _on_socket(province: Province) -> str:
+    return f"unix:{province.folder / 'echo.sock'}"
+
+
+def _free_port() -> int:
+    with socket.socket() as line:
+        line.bind(("127.0.0.1", 0))
+        return int(line.getsockname()[1])
+
+
 @contextlib.asynccontextmanager
-async def _echo(folder: Path) -> AsyncIterator[Step]:
-    """A bare grpcio server in a process of its own, and one call to it."""
-    address = f"unix:{folder / 'echo.sock'}"
-    process = multiprocessing.get_context("spawn").Process(target=_serve_echo, args=(address,), daemon=True)
+async def _echo(address: str, mutual: tuple[Identity, Identity] | None = None) -> AsyncIterator[Step]:
+    """A bare grpcio server in a process of its own, and one call to it; `mutual`: its identity, and the caller's."""
+    server, client = mutual or (None, None)
+    process = multiprocessing.get_context("spawn").Process(target=_serve_echo, args=(address, server), daemon=True)
     process.start()
     try:
-        async with grpc.aio.insecure_channel(address) as channel:
+        async with (
+            grpc.aio.secure_channel(address, client.channel_credentials())
+            if client
+            else grpc.aio.insecure_channel(address)
+        ) as channel:
             call: Any = channel.unary_unary(_ECHO)
             await call(_PAYLOAD, wait_for_ready=True, timeout=30)
 
@@ -341,7 +366,7 @@ async def _echo(folder: Path) -> AsyncIterator[Step]:
         process.join()
 
 
-def _serve_echo(address: str) -> None:
+def _serve_echo(address: str, identity: Identity | None) -> None:
     async def serve() -> None:
         async def echo(request: bytes, context: Any) -> bytes:
             return request
@@ -350,7 +375,10 @@ def _serve_echo(address: str) -> None:
         handler: Any = grpc.unary_unary_rpc_method_handler(echo)
         service, method = _ECHO.strip("/").split("/")
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
-        server.add_insecure_port(address)
+        if identity is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, identity.server_credentials())
         await server.start()
         await server.wait_for_termination()
 

@@ -80,20 +80,24 @@ class Edge(grpc.aio.ServerInterceptor):
 
     def __init__(self, admit: Callable[[Context, str, Any], None] | None = None) -> None:
         self._admit = admit
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        if (known := self._handlers.get(method)) is not None:
+            return known
+        handler = await continuation(handler_call_details)
         if handler is None or not method.startswith("/yikatong."):
             return handler
         if handler.unary_unary is not None:
-            return self._unary(handler, method)
-        if handler.unary_stream is not None:
-            return self._stream(handler, method)
+            handler = self._unary(handler, method)
+        elif handler.unary_stream is not None:
+            handler = self._stream(handler, method)
+        self._handlers[method] = handler
         return handler
 
     def _enter(self, request: Message, context: Context, method: str) -> None:

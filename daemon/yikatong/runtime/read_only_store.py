@@ -52,5 +52,8 @@ class ReadOnlyStore:
     async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
         return then(await self.commit(job))
 
+    async def look(self, job: Job[T]) -> T:
+        return await self.commit(job)
+
     async def close(self) -> None:
         self._connection.close()

@@ -1,4 +1,4 @@
-"""A durable store: one SQLite file, one connection, one thread, and group commit.
+"""A durable store: one SQLite file, one connection, one thread that writes, and group commit.
 
 What `commit` returns is on the disk. A commit that failed is *unknown*, not undone (quality, fact 2): the store then
 refuses everything, and its owner leaves the service and reads the file again at the next start.
@@ -27,6 +27,7 @@ T = TypeVar("T")
 U = TypeVar("U")
 Job = Callable[[apsw.Connection], T]
 
+_OF_THE_DISK = (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError)
 _BATCH_MAX = 128
 _DEPTH_MAX = 4096
 _SYNCHRONOUS_EXTRA = 3
@@ -58,6 +59,9 @@ class DurableStore(Protocol):
         has left by then: what a record demands is begun by `then`. Returns what `then` returns, raises what it raises.
         """
 
+    async def look(self, job: Job[T]) -> T:
+        """Runs a short `job` that only reads: at once where there is nothing else to do. Raises as `commit` does."""
+
     async def close(self) -> None:
         """Finishes what is queued, then closes the file. May be called twice."""
 
@@ -84,7 +88,9 @@ class Store:
         self._queue: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         self._failure: BaseException | None = None
         self._closing = False
-        opened: Future[None] = Future()
+        self._turn = threading.Lock()
+        """Held by whoever uses the connection: the store's thread, or one who looks while that has nothing to do."""
+        opened: Future[apsw.Connection] = Future()
         self._thread = threading.Thread(
             target=self._work,
             args=(opened, application_id, version, schema, vfs),
@@ -92,7 +98,7 @@ class Store:
             daemon=True,
         )
         self._thread.start()
-        opened.result()
+        self._connection = opened.result()
 
     @property
     def failed(self) -> bool:
@@ -107,15 +113,34 @@ class Store:
 
     async def commit_then(self, job: Job[T], then: Callable[[T], U]) -> U:
         """See DurableStore."""
-        if self._failure is not None:
-            raise StoreFailed("the store has failed before") from self._failure
-        if self._closing:
-            raise StoreFailed("the store is closed")
+        self._demand_use()
         if self._queue.qsize() >= _DEPTH_MAX:
             raise StoreFailed("the store has too much to do")
         slip: asyncio.Future[U] = asyncio.get_running_loop().create_future()
         self._queue.put(Asked(slip, job, then))
         return await slip
+
+    async def look(self, job: Job[T]) -> T:
+        """Runs a short `job` that only reads: here and now where the store's thread has nothing to do, else there.
+
+        To wake up a thread and be woken up by it takes ten times as long as to look up a row.
+        """
+        if self._queue.empty() and self._turn.acquire(blocking=False):
+            try:
+                self._demand_use()
+                return job(self._connection)
+            except _OF_THE_DISK as error:
+                self._failure = error
+                raise StoreFailed("the store can't be read") from error
+            finally:
+                self._turn.release()
+        return await self.commit(job)
+
+    def _demand_use(self) -> None:
+        if self._failure is not None:
+            raise StoreFailed("the store has failed before") from self._failure
+        if self._closing:
+            raise StoreFailed("the store is closed")
 
     async def close(self) -> None:
         """Finishes what is queued, then closes the file. May be called twice."""
@@ -129,7 +154,7 @@ class Store:
 
     # --- everything below runs in the store's own thread ----------------------------------------------------------
 
-    def _work(self, opened: Future[None], application_id: int, version: int, schema: str, vfs: str) -> None:
+    def _work(self, opened: Future[apsw.Connection], application_id: int, version: int, schema: str, vfs: str) -> None:
         try:
             connection = open_file(self.path, application_id, version, schema, vfs)
         except (apsw.Error, OSError) as error:
@@ -138,7 +163,7 @@ class Store:
         except StoreFailed as error:
             opened.set_exception(error)
             return
-        opened.set_result(None)
+        opened.set_result(connection)
         ending = False
         while not ending:
             batch: list[Asked] = []
@@ -153,22 +178,24 @@ class Store:
                     break
             ending = item is None
             if batch:
-                self._run(connection, batch)
+                with self._turn:
+                    outcomes = self._run(connection, batch)
+                for asked, outcome in zip(batch, outcomes, strict=True):
+                    asked.answer(outcome)
         try:
-            connection.close()
+            with self._turn:
+                connection.close()
         except apsw.Error as error:  # of a disk that fails: what was acknowledged stands in the log, for the next start
             self._failure = error
 
-    def _run(self, connection: apsw.Connection, batch: list[Asked]) -> None:
+    def _run(self, connection: apsw.Connection, batch: list[Asked]) -> list[Outcome]:
         try:
             if self._failure is not None:
                 raise StoreFailed("the store has failed before") from self._failure
-            outcomes = carry_out(connection, [asked.job for asked in batch])
+            return carry_out(connection, [asked.job for asked in batch])
         except BaseException as error:  # noqa: BLE001 - whatever it was, the outcome of this batch is unknown
             self._failure = error
-            outcomes = [Outcome(refusal=_unknown(error)) for _ in batch]
-        for asked, outcome in zip(batch, outcomes, strict=True):
-            asked.answer(outcome)
+            return [Outcome(refusal=_unknown(error)) for _ in batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +269,8 @@ def carry_out(connection: apsw.Connection, jobs: Sequence[Job[Any]]) -> list[Out
 def _carried_out(connection: apsw.Connection, job: Job[Any], *, undo: str) -> Outcome:
     try:
         return Outcome(job(connection))
-    except (apsw.FullError, apsw.IOError, apsw.ReadOnlyError, apsw.CorruptError):
-        raise  # the disk's failure, not the job's
+    except _OF_THE_DISK:
+        raise  # not the job's failure
     except Exception as error:  # noqa: BLE001 - it belongs to the job's caller, whatever it is
         connection.execute(undo)
         return Outcome(refusal=error)

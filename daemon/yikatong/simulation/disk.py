@@ -73,6 +73,14 @@ class SimulatedStore:
             self._start()
         return await slip
 
+    async def look(self, job: Job[T]) -> T:
+        """As the shipped store: at once where nothing is queued or on its way."""
+        if self._busy:
+            return await self.commit(job)
+        if self.failed:
+            raise StoreFailed("the store has failed before")
+        return job(self.connection)
+
     async def close(self) -> None:
         """A simulated process never closes anything: it dies."""
 

@@ -5,7 +5,7 @@ Every record is one durable commit. What `record` has returned from is on the di
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -48,9 +48,13 @@ CREATE TABLE self_test(run_id TEXT PRIMARY KEY, started_at TEXT NOT NULL, conten
 T = TypeVar("T")
 
 _BY_ORDER: Final = (
-    "order_no=? AND order_part=? ORDER BY state IN ('DECLINED','REVERSED','ABORTED'), number DESC LIMIT 1"
+    "order_no=?1 AND order_part=?2 ORDER BY state IN ('DECLINED','REVERSED','ABORTED'), number DESC LIMIT 1"
 )
 
+_KNOWN: Final = f"""
+SELECT 'CREDIT', transaction_id FROM credit WHERE request_id=?3
+UNION ALL SELECT 'REQUEST', content FROM txn WHERE request_id=?3
+UNION ALL SELECT * FROM (SELECT 'ORDER', content FROM txn WHERE {_BY_ORDER})"""  # noqa: S608 - the journal's own constants
 _SLICE: Final = 500
 _OF_DATE: Final = (
     "accounting_date=? AND accounting_date<>'' AND NOT self_test AND transaction_id>? ORDER BY transaction_id LIMIT ?"
@@ -153,17 +157,18 @@ class Journal:
         """What `by_request` and `by_order` say, in one look. Raises REQUEST_ID_REUSED where a credit has the id."""
 
         def job(connection: apsw.Connection) -> tuple[Transaction | None, Transaction | None]:
-            credit = "SELECT transaction_id FROM credit WHERE request_id=?"
-            if (found := connection.execute(credit, (request_id,)).fetchone()) is not None:
+            found = dict(connection.execute(_KNOWN, (order_no, order_part, request_id)))
+            if (credit := found.get("CREDIT")) is not None:
                 raise YikatongError(
-                    Reason.REQUEST_ID_REUSED, "a credit has this request id", field="kind", transaction_id=str(found[0])
+                    Reason.REQUEST_ID_REUSED, "a credit has this request id", field="kind", transaction_id=str(credit)
                 )
-            return (
-                next(_rows(connection, "request_id=?", request_id), None),
-                next(_rows(connection, _BY_ORDER, order_no, order_part), None),
+            by_request, by_order = (
+                _ROW.decode(content) if (content := found.get(name)) is not None else None
+                for name in ("REQUEST", "ORDER")
             )
+            return by_request, by_order
 
-        return await self._read(job)
+        return await self._said(self._store.look(job))
 
     async def unresolved(self) -> Sequence[Transaction]:
         """Rows that still need work, oldest first: open outcomes, and confirmations not yet acknowledged."""
@@ -299,9 +304,13 @@ class Journal:
         return await self._read(lambda connection: list(_rows(connection, where, *parameters)))
 
     async def _read(self, job: Job[T]) -> T:
+        return await self._said(self._store.commit(job))
+
+    @staticmethod
+    async def _said(asked: Awaitable[T]) -> T:
         """A journal that can't be read says nothing about what has moved: the outcome is open, not "not moved"."""
         try:
-            return await self._store.commit(job)
+            return await asked
         except StoreFailed as error:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, str(error), outcome=Moved.PENDING.value) from error
 

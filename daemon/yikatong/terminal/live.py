@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
+import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from yikatong.core.bill import Bill
 from yikatong.core.credit_transaction import Credit
-from yikatong.core.orders import DebitOrder
+from yikatong.core.orders import DebitOrder, Payer
 from yikatong.core.reasons import YikatongError
 from yikatong.core.terminal_table import Told, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Institution, Region, TerminalId
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import TERMINAL_PATIENCE, Backoff, Patience, terminal_backoff
-from yikatong.terminal.vault import Vault
 
 _GRACE_S: Final = 3.0
 
@@ -25,9 +24,9 @@ _GRACE_S: Final = 3.0
 def uuid7(clock: Clock) -> str:
     """UUID version 7 (RFC 9562): milliseconds, then randomness; sorts by time, unique without asking anybody."""
     millis = int(clock.now().timestamp() * 1000) & (2**48 - 1)
-    random = uuid.uuid4().int
-    value = (millis << 80) | (0x7 << 76) | ((random >> 64 & 0xFFF) << 64) | (0b10 << 62) | (random & (2**62 - 1))
-    return str(uuid.UUID(int=value))
+    random = secrets.randbits(74)
+    digits = f"{(millis << 80) | (0x7 << 76) | (random >> 62 << 64) | (0b10 << 62) | (random & (2**62 - 1)):032x}"
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 
 def age_ms(row: Transaction | Credit, clock: Clock) -> int:
@@ -91,8 +90,8 @@ class Limits:
 DEFAULT_LIMITS: Final = Limits()
 
 
-def debit_order(row: Transaction, vault: Vault, terminal_id: TerminalId) -> DebitOrder:
-    """The debit of a row as it travels, its payer unsealed; with its home city where a posting has named that."""
+def debit_order(row: Transaction, payer: Payer, terminal_id: TerminalId) -> DebitOrder:
+    """The debit of a row as it travels; with its home city where a posting has named that."""
     return DebitOrder(
         row.transaction_id,
         Institution(row.institution),
@@ -103,7 +102,7 @@ def debit_order(row: Transaction, vault: Vault, terminal_id: TerminalId) -> Debi
         row.order_part,
         row.amount,
         row.purpose,
-        vault.unseal(row.payer_sealed, transaction_id=row.transaction_id),
+        payer,
         row.epoch,
         row.sequence,
         Region(row.home_region) if row.home_region else None,

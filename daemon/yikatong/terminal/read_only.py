@@ -101,8 +101,10 @@ async def _keep(
     calls = Calls(money_link(gateway, lambda: True), clock, limits)
     rows = [row for row in await journal.unresolved() if row.state in _PROMISED and not row.self_test]
     _log.info("promises to keep", count=len(rows))
+    payers = [journal.vault.unseal(row.payer_sealed, transaction_id=row.transaction_id) for row in rows]
+    orders = [debit_order(row, payer, terminal_id) for row, payer in zip(rows, payers, strict=True)]
     await asyncio.gather(
-        *(_ask(calls, Live(row, Bill(), order=debit_order(row, journal.vault, terminal_id))) for row in rows)
+        *(_ask(calls, Live(row, Bill(), order=order)) for row, order in zip(rows, orders, strict=True))
     )
     await asyncio.Event().wait()
     raise AssertionError("nothing sets it")

@@ -47,7 +47,7 @@ from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.calls import Calls
-from yikatong.terminal.desk import Desk, addressed
+from yikatong.terminal.desk import Desk, addressed, payer_of
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, debit_order, uuid7
@@ -233,8 +233,9 @@ class Runner:
         return 0 if live is None else live.attempts
 
     def order_of(self, row: Transaction) -> DebitOrder:
-        """See `live.debit_order`."""
-        return debit_order(row, self._journal.vault, TerminalId(self._session.terminal_id))
+        """The debit of a row as it travels, its payer unsealed."""
+        payer = self._journal.vault.unseal(row.payer_sealed, transaction_id=row.transaction_id)
+        return debit_order(row, payer, TerminalId(self._session.terminal_id))
 
     @property
     def at_the_desk(self) -> bool:
@@ -279,7 +280,7 @@ class Runner:
                 await self._require_settled_card(row)
                 await presented.demand_same_card()
                 self._session.require()
-                live.row, live.order = row, self.order_of(row)
+                live.order = debit_order(row, payer_of(presented.identity), TerminalId(self._session.terminal_id))
                 live.row = replace(row, fingerprint=live.order.fingerprint.hex())
         except YikatongError as error:
             live.refused = error
