@@ -25,6 +25,8 @@ from yikatong.core.values import (
 from yikatong.runtime import wire
 
 ORDER = order()
+GOLDEN = "56fb15b01cfebba7fe0a299a22c5f94298aa2dda4a83fbe466e2e613a1bc918f"
+"""As computed before there was another way to pay than with the card."""
 
 
 def posted(**changes: Any) -> Posted:
@@ -76,3 +78,13 @@ def test_an_order_that_was_changed_on_its_way_is_refused() -> None:
 def test_a_debit_is_more_than_nothing(count: int) -> None:
     with pytest.raises(ValueError, match="more than nothing"):
         order(amount=Fen(count))
+
+
+def test_the_fingerprint_of_a_card_order_never_changes() -> None:
+    """Ledgers and journals hold such fingerprints: an order from before must still fit its own."""
+    fixed = order(
+        transaction_id=TransactionId("01890000-0000-7000-8000-000000000001"),
+        request_id=RequestId("request-1"),
+        order_no="order-1",
+    )
+    assert fixed.fingerprint.hex() == GOLDEN
