@@ -22,7 +22,7 @@ import msgspec
 
 from yikatong.api.gateway.v1 import gateway_pb2, gateway_pb2_grpc
 from yikatong.api.operations.v1 import operations_pb2, operations_pb2_grpc
-from yikatong.core.orders import DebitOrder, Payer, Purpose
+from yikatong.core.orders import CardPayer, DebitOrder, Purpose
 from yikatong.core.values import (
     CardIdentificationCode,
     CardNumber,
@@ -77,8 +77,8 @@ def person(number: int) -> SocialSecurityNumber:
     return SocialSecurityNumber(f"99000119700101{number:03d}X")
 
 
-def payer(number: int, *, card_region: Region = HERE) -> Payer:
-    return Payer(
+def payer(number: int, *, card_region: Region = HERE) -> CardPayer:
+    return CardPayer(
         person(number), CardNumber(f"T{number:08d}"), CardIdentificationCode(number.to_bytes(16, "big")), card_region
     )
 

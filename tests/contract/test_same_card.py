@@ -41,6 +41,7 @@ from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.who_pays import WhoPays
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -137,7 +138,7 @@ class Till:
             self.journal,
             self.far_end,
             cast("Session", session),
-            self.desk,
+            WhoPays(self.desk),
             Hub(),
             SystemClock(),
             leave=lambda reason: None,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from yikatong.core.orders import DebitOrder, Payer, Purpose
+from yikatong.core.orders import CardPayer, DebitOrder, Purpose
 from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import (
@@ -22,7 +22,7 @@ from yikatong.core.values import (
     TransactionId,
 )
 
-PAYER = Payer(
+PAYER = CardPayer(
     SocialSecurityNumber("110101190001010014"),
     CardNumber("T0000001X"),
     CardIdentificationCode(bytes.fromhex("990001D156000005010000014E8CE1CA")),

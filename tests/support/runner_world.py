@@ -27,6 +27,7 @@ from yikatong.terminal.live import Limits
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 from yikatong.terminal.stages import Stage
+from yikatong.terminal.who_pays import WhoPays
 
 IDENTITY = CardIdentity(
     atr=bytes(17),
@@ -88,7 +89,7 @@ class World:
             self.journal,
             far_end,
             cast("Session", self.session),
-            cast("Desk", self.desk),
+            WhoPays(cast("Desk", self.desk)),
             Hub(),
             SystemClock(),
             leave=self.left.append,

@@ -31,12 +31,12 @@ from yikatong.runtime.clock import SystemClock
 from yikatong.runtime.leg import LinkDown, Patience
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.credits import Credits
-from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import Limits
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.who_pays import WhoPays
 
 GRANTED = Granted(1, datetime.now(UTC), "P99000200001", "测试药店", "990002", "1", "2", "2026-01-02")
 HASTY = Limits(
@@ -54,7 +54,7 @@ class World:
         session = cast("Session", SimpleNamespace(terminal_id="P99000200001-01", fenced=False, require=self.require))
         hub, clock = Hub(), SystemClock()
         self.runner = Runner(
-            self.journal, far_end, session, cast("Desk", None), hub, clock, leave=self.left.append, limits=HASTY
+            self.journal, far_end, session, cast("WhoPays", None), hub, clock, leave=self.left.append, limits=HASTY
         )
         self.credits = Credits(
             self.journal, far_end, session, self.runner, hub, clock, leave=self.left.append, limits=HASTY

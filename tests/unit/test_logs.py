@@ -44,7 +44,7 @@ def test_everything_else_is_named_by_its_type(stream: io.StringIO) -> None:
         pin=bytearray(6),
     )
     (line,) = _lines(stream)
-    assert line["payer"] == "<Payer>"
+    assert line["payer"] == "<CardPayer>"
     assert line["order"] == "<DebitOrder>"
     assert (line["raw"], line["rows"], line["pin"]) == ("<bytes>", "<list>", "<bytearray>")
     assert line["number"] == "<SocialSecurityNumber>"

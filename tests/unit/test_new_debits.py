@@ -17,11 +17,11 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.terminal_table import State
 from yikatong.runtime.clock import SystemClock
 from yikatong.runtime.leg import LinkDown
-from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.runner import UNRESOLVED_AGE_MAX_MS, UNRESOLVED_MAX, Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.who_pays import WhoPays
 
 GRANTED = object()
 
@@ -36,7 +36,9 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 def runner_of(journal: Journal, far_end: FarEnd, admit: Callable[[], None] = lambda: None) -> Runner:
     session = cast("Session", SimpleNamespace(terminal_id="terminal-1", fenced=False, require=lambda: GRANTED))
     left: list[Reason] = []
-    return Runner(journal, far_end, session, cast("Desk", None), Hub(), SystemClock(), leave=left.append, admit=admit)
+    return Runner(
+        journal, far_end, session, cast("WhoPays", None), Hub(), SystemClock(), leave=left.append, admit=admit
+    )
 
 
 async def reversing(journal: Journal, count: int, age_ms: int) -> None:

@@ -21,11 +21,17 @@ SHAPES = {"daemon.toml": DaemonConfig, "gateway.toml": GatewayConfig, "operator.
 
 NO_DEFAULT = {
     "pin_keypad.device",
+    "scanner.device",
+    "id_card_reader.device",
     "receipt_printer.device",
     "customer_display.device",
     "city_tls.authority",
     "city_tls.certificate",
     "city_tls.key",
+    "voucher_service.url",
+    "voucher_service.tls.authority",
+    "voucher_service.tls.certificate",
+    "voucher_service.tls.key",
     "cities.open_from",
     "cities.open_to",
     "cities.address",

@@ -21,12 +21,12 @@ from yikatong.core.terminal_table import State
 from yikatong.runtime.clock import SystemClock
 from yikatong.runtime.leg import LinkDown
 from yikatong.runtime.store import StoreFailed
-from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
 from yikatong.terminal.gateway_client import GatewayChannel, SessionLink
 from yikatong.terminal.journal import Head, Journal
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.who_pays import WhoPays
 
 Said = Granted | Exception
 
@@ -129,7 +129,7 @@ async def test_an_epoch_that_can_not_be_kept_is_not_used(journal: Journal, monke
 async def test_a_decline_that_says_not_signed_in_makes_the_session_stale(journal: Journal) -> None:
     far_end, clock, said = FarEnd(), SystemClock(), asyncio.Event()
     session = cast("Session", SimpleNamespace(terminal_id="terminal-1", fenced=False, stale=said.set))
-    runner = Runner(journal, far_end, session, cast("Desk", None), Hub(), clock, leave=lambda reason: None)
+    runner = Runner(journal, far_end, session, cast("WhoPays", None), Hub(), clock, leave=lambda reason: None)
     sent = row(State.SENT)
     sealed = journal.vault.seal(PAYER, transaction_id=sent.transaction_id)
     boot = {"boot_id": clock.boot_id, "created_boot_ms": clock.boot_ms()}

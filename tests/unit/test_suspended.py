@@ -12,12 +12,12 @@ from tests.support.far_end import FarEnd
 from tests.support.rows import PAYER, row
 from yikatong.core.terminal_table import State
 from yikatong.runtime.clock import SystemClock
-from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.who_pays import WhoPays
 
 
 class _Clock(SystemClock):
@@ -32,7 +32,7 @@ async def test_a_held_debit_is_reversed_once_the_machine_wakes_after_its_time(tm
     session = cast("Session", SimpleNamespace(terminal_id="terminal-1", fenced=False))
     limits = replace(DEFAULT_LIMITS, look_again_s=0.01)
     runner = Runner(
-        journal, far_end, session, cast("Desk", None), Hub(), clock, leave=lambda reason: None, limits=limits
+        journal, far_end, session, cast("WhoPays", None), Hub(), clock, leave=lambda reason: None, limits=limits
     )
     kept = row(State.HELD)
     changes = {

@@ -7,8 +7,9 @@ the far end; what to do about it stands in the tables.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import ClassVar
 
 from yikatong.core.reasons import Reason
 from yikatong.core.values import (
@@ -42,14 +43,71 @@ class ReversalCause(Enum):
     UNCONFIRMED = Reason.NOT_CONFIRMED_IN_TIME
 
 
-@dataclass(frozen=True, slots=True)
-class Payer:
-    """Who pays, as the card says it. Personal data in types that hide themselves."""
+class Credential(Enum):
+    """By what a person shows who pays."""
 
+    CARD = "CARD"
+    VOUCHER = "VOUCHER"
+    RESIDENT_ID = "RESIDENT_ID"
+
+
+@dataclass(frozen=True, slots=True)
+class CardPayer:
+    """Who pays, as the social security card says it. Personal data in types that hide themselves."""
+
+    credential: ClassVar[Credential] = Credential.CARD
     social_security_number: SocialSecurityNumber
     card_number: CardNumber
     identification_code: CardIdentificationCode
     card_region: Region
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What of the payer an order's fingerprint covers. A card's fields name no credential: they were first."""
+        return (
+            self.social_security_number.reveal(),
+            self.card_number.reveal(),
+            self.identification_code.reveal().hex(),
+            self.card_region.code,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherPayer:
+    """Who pays, as the e-voucher service (医保电子凭证) says it of a code.
+
+    `region`: where it says that the person is insured, None where it does not; a hint, as a card's. `proof`: the
+    gateway's own word, sealed, that it has heard this from the service for one terminal and a short while. Only a debit
+    and an enquiry need it, so it is no part of who pays: neither of the fingerprint, nor of what is kept.
+    """
+
+    credential: ClassVar[Credential] = Credential.VOUCHER
+    PROOF_MAX: ClassVar[int] = 512
+    social_security_number: SocialSecurityNumber
+    region: Region | None = None
+    proof: bytes = field(default=b"", repr=False, compare=False)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What of the payer an order's fingerprint covers."""
+        region = self.region.code if self.region else ""
+        return self.credential.value, self.social_security_number.reveal(), region
+
+
+@dataclass(frozen=True, slots=True)
+class IdCardPayer:
+    """Who pays, as the resident identity card (居民身份证) says it: its number is the social security number."""
+
+    credential: ClassVar[Credential] = Credential.RESIDENT_ID
+    social_security_number: SocialSecurityNumber
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What of the payer an order's fingerprint covers."""
+        return self.credential.value, self.social_security_number.reveal()
+
+
+Payer = CardPayer | VoucherPayer | IdCardPayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +134,15 @@ class DebitOrder:
             raise ValueError("a debit is more than nothing")
 
     @property
+    def unproven(self) -> DebitOrder:
+        """The order without its voucher's proof: what is kept, and what goes to a city."""
+        if isinstance(self.payer, VoucherPayer) and self.payer.proof:
+            return replace(self, payer=replace(self.payer, proof=b""))
+        return self
+
+    @property
     def fingerprint(self) -> bytes:
-        """SM3 over the fields that money depends on, 32 bytes. Stamps, epoch and sequence are outside it."""
+        """SM3 over the fields that money depends on, 32 bytes. Stamps, epoch, sequence and proof are outside it."""
         fields = (
             self.transaction_id,
             self.institution.code,
@@ -88,10 +153,7 @@ class DebitOrder:
             self.order_part,
             str(self.amount.count),
             self.purpose.value,
-            self.payer.social_security_number.reveal(),
-            self.payer.card_number.reveal(),
-            self.payer.identification_code.reveal().hex(),
-            self.payer.card_region.code,
+            *self.payer.fields,
         )
         encoded = [field.encode() for field in fields]
         return hashlib.new("sm3", b"".join([len(part).to_bytes(4, "big") + part for part in encoded])).digest()

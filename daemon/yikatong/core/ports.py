@@ -10,7 +10,8 @@ from yikatong.core.card import CardIdentity, ReaderState, ResidentCard
 from yikatong.core.card_authentication import CardKey, CardQuestion, KeyHolder
 from yikatong.core.pin import PinAnswer
 from yikatong.core.trace import TraceEvent
-from yikatong.core.values import Pin, ReaderName, VoucherCode
+from yikatong.core.values import Institution, Pin, ReaderName, VoucherCode
+from yikatong.core.voucher import ResolvedVoucher, VoucherHolder
 
 T = TypeVar("T")
 
@@ -193,6 +194,30 @@ class ResidentCardReader(Protocol):
         """Raises NO_ID_CARD_READER, ID_CARD_READER_FAILED or DEVICE_BUSY where it does not answer."""
 
     async def close(self) -> None: ...
+
+
+class VoucherResolver(Protocol):
+    """The terminal's way to the gateway, which has codes of e-vouchers resolved."""
+
+    async def resolve(self, code: VoucherCode) -> ResolvedVoucher:
+        """Ends within a time of its own.
+
+        Raises VOUCHER_INVALID, VOUCHER_EXPIRED, VOUCHER_USED, VOUCHER_NOT_ACCEPTED, VOUCHER_SERVICE_UNREACHABLE,
+        TOO_MANY_VOUCHERS, GATEWAY_UNREACHABLE, and why this terminal may not ask.
+        """
+
+    async def check(self) -> None:
+        """Raises VOUCHER_NOT_ACCEPTED where the gateway is known to have no service, and why it can't be asked."""
+
+
+class VoucherService(Protocol):
+    """The national e-voucher service (医保电子凭证), as the gateway asks it. What it does is assumed."""
+
+    async def holder_of(self, code: VoucherCode, institution: Institution) -> VoucherHolder:
+        """Whose code that is; `institution` is where it was shown. Ends within a time of its own.
+
+        Raises VOUCHER_INVALID, VOUCHER_EXPIRED, VOUCHER_USED, VOUCHER_NOT_ACCEPTED, VOUCHER_SERVICE_UNREACHABLE.
+        """
 
 
 class ReceiptPrinter(Protocol):

@@ -87,6 +87,14 @@ class Reason(Enum):
     ID_CARD_MALFORMED = "ID_CARD_MALFORMED"
     NO_ID_CARD_READER = "NO_ID_CARD_READER"
     ID_CARD_READER_FAILED = "ID_CARD_READER_FAILED"
+    ID_CARD_NOT_VALID = "ID_CARD_NOT_VALID"
+    RESIDENT_ID_NOT_ACCEPTED = "RESIDENT_ID_NOT_ACCEPTED"
+    VOUCHER_INVALID = "VOUCHER_INVALID"
+    VOUCHER_EXPIRED = "VOUCHER_EXPIRED"
+    VOUCHER_USED = "VOUCHER_USED"
+    VOUCHER_NOT_ACCEPTED = "VOUCHER_NOT_ACCEPTED"
+    VOUCHER_SERVICE_UNREACHABLE = "VOUCHER_SERVICE_UNREACHABLE"
+    TOO_MANY_VOUCHERS = "TOO_MANY_VOUCHERS"
     NO_PRINTER = "NO_PRINTER"
     PRINTER_FAILED = "PRINTER_FAILED"
     PRINTER_OUT_OF_PAPER = "PRINTER_OUT_OF_PAPER"
@@ -221,6 +229,14 @@ MEANING: Final[dict[Reason, Meaning]] = {
     Reason.ID_CARD_MALFORMED: _before("身份证内容不符合规范。", "The identity card's data break the specification.", "请重新放置；仍然失败时请改用社会保障卡。", "Lay it again; if it fails again use the social security card."),
     Reason.NO_ID_CARD_READER: _before("找不到身份证阅读器。", "No reader of identity cards was found.", "请检查身份证阅读器连线。", "Check the reader's cable.", status=Status.UNAVAILABLE),
     Reason.ID_CARD_READER_FAILED: _before("身份证阅读器故障。", "The reader of identity cards failed.", "请重新插拔身份证阅读器；仍然失败时请拨打故障热线。", "Unplug and replug the reader; if it fails again call the fault hotline.", status=Status.UNAVAILABLE),
+    Reason.ID_CARD_NOT_VALID: _before("居民身份证不在有效期内。", "The resident identity card is not valid today.", "请改用社会保障卡或医保电子凭证。", "Use the social security card or the e-voucher."),
+    Reason.RESIDENT_ID_NOT_ACCEPTED: _declined("参保地不受理居民身份证支付。", "The home city takes no payment by resident identity card.", "请改用社会保障卡或医保电子凭证。", "Use the social security card or the e-voucher."),
+    Reason.VOUCHER_INVALID: _declined("医保电子凭证二维码无效。", "The e-voucher's code is not valid.", "请确认出示的是医保电子凭证，刷新二维码后重新收费；可改用社会保障卡。", "See that it is an e-voucher, renew the code and charge again; or use the social security card."),
+    Reason.VOUCHER_EXPIRED: _declined("医保电子凭证二维码已过期。", "The e-voucher's code has expired.", "请刷新二维码后重新收费。", "Renew the code and charge again."),
+    Reason.VOUCHER_USED: _declined("医保电子凭证二维码已使用过。", "The e-voucher's code has been used.", "本笔未扣款；请先核对上一笔的结果，确需再次收费时请刷新二维码。", "Nothing was debited this time; look how the earlier payment ended, and renew the code where another one is due."),
+    Reason.VOUCHER_NOT_ACCEPTED: _declined("此处不受理医保电子凭证。", "E-vouchers are not taken here.", "请改用社会保障卡。", "Use the social security card."),
+    Reason.VOUCHER_SERVICE_UNREACHABLE: _before("医保电子凭证服务没有应答。", "The e-voucher service does not answer.", "请刷新二维码后再试，或改用社会保障卡。", "Renew the code and try again, or use the social security card.", status=Status.UNAVAILABLE),
+    Reason.TOO_MANY_VOUCHERS: _before("本终端核验医保电子凭证过于频繁。", "This terminal asks about too many e-vouchers.", "请等一分钟再试；反复出现时请拨打故障热线。", "Wait a minute and try again; if it happens again and again call the fault hotline.", status=Status.RESOURCE_EXHAUSTED),
     Reason.NO_PRINTER: _before("找不到凭条打印机。", "No receipt printer was found.", "请检查打印机电源和连线；交易不受影响，可稍后补打。", "Check its power and cable; transactions go on, the receipt can be printed later.", status=Status.UNAVAILABLE),
     Reason.PRINTER_FAILED: _before("凭条打印机故障。", "The receipt printer failed.", "请关闭再打开打印机后补打；交易不受影响。", "Switch it off and on and print the receipt again; transactions go on.", status=Status.UNAVAILABLE),
     Reason.PRINTER_OUT_OF_PAPER: _before("凭条打印机缺纸。", "The receipt printer is out of paper.", "请换纸后补打；交易不受影响。", "Put in a new roll and print the receipt again; transactions go on."),

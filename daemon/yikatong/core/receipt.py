@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from yikatong.core.bill import Bill, Fund
-from yikatong.core.orders import Purpose
+from yikatong.core.orders import Credential, Purpose
 from yikatong.core.reasons import Reason
 from yikatong.core.terminal_table import State, Told, verdict
 from yikatong.core.transaction import Transaction
@@ -25,6 +25,15 @@ _PURPOSES: Final = {
     Purpose.PHARMACY_PURCHASE: ("药店购药", "Pharmacy purchase"),
     Purpose.OUTPATIENT_BILL: ("门诊费用", "Outpatient bill"),
     Purpose.INPATIENT_SELF_PAID: ("住院自付", "In-patient, self-paid part"),
+}
+_NUMBERS: Final = {
+    Credential.CARD: ("卡号", "Card"),
+    Credential.VOUCHER: ("社会保障号码", "Person"),
+    Credential.RESIDENT_ID: ("社会保障号码", "Person"),
+}
+_WAYS: Final = {
+    Credential.VOUCHER: ("医保电子凭证", "E-voucher"),
+    Credential.RESIDENT_ID: ("居民身份证", "Resident identity card"),
 }
 _TITLES: Final = {
     Told.APPROVED: ("社会保障卡 异地扣款凭条", "Receipt"),
@@ -88,8 +97,10 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
         Line("北京时间", "Time (UTC+8)", china_time(row.created_at)),
         Line("类别", "Purpose", " / ".join(_PURPOSES[row.purpose])),
     ]
-    if row.card_number_masked:  # not where it was refused before a card was read
-        lines += [Line("卡号", "Card", row.card_number_masked), Line("姓名", "Name", row.cardholder_masked)]
+    if row.card_number_masked:  # not where it was refused before anybody was known
+        lines += [Line(*_NUMBERS[row.credential], row.card_number_masked), Line("姓名", "Name", row.cardholder_masked)]
+        if row.credential is not Credential.CARD:
+            lines.append(Line("支付方式", "Paid with", " / ".join(_WAYS[row.credential])))
     if row.home_region:
         lines.append(Line("参保地", "Home city", f"{row.home_city_zh} {row.home_city_en} ({row.home_region})"))
     for item in bill.items:

@@ -10,7 +10,7 @@ from datetime import datetime
 class Granted:
     """The gateway's answer to a sign-in. `accounting_date` is YYYY-MM-DD, `gateway_time` UTC.
 
-    `authenticates_cards`: it has a security module for that.
+    `authenticates_cards`: it has a security module for that. `resolves_vouchers`: an e-voucher service.
     """
 
     epoch: int
@@ -22,3 +22,4 @@ class Granted:
     fault_hotline: str
     accounting_date: str
     authenticates_cards: bool = False
+    resolves_vouchers: bool = False

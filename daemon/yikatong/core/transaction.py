@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from yikatong.core.orders import Declined, Posted, Purpose
+from yikatong.core.orders import Credential, Declined, Posted, Purpose
 from yikatong.core.reasons import Reason
 from yikatong.core.terminal_table import UNRESOLVED, State, Step
 from yikatong.core.values import Fen, RequestId, TransactionId
@@ -19,7 +19,8 @@ class Transaction:
 
     `answered_after_ms` is how long the far end took to decide, from the first sending; 0 where it did not.
     `initial_pin`: the card's PIN was one that issuers give out. `recovered`: a start found it open, and it has been
-    written since. `sequence` is the terminal's gap-free count of
+    written since. `card_tag` and `card_number_masked` are of the card, or where none was used of the person.
+    `sequence` is the terminal's gap-free count of
     debits, 0 until the journal gives it out with the first record.
     """
 
@@ -64,6 +65,7 @@ class Transaction:
     late_answer: str = ""
     recovered: bool = False
     initial_pin: bool = False
+    credential: Credential = Credential.CARD
 
     @property
     def amount(self) -> Fen:
@@ -80,7 +82,9 @@ class Transaction:
 
     def differing_field(self, other: Transaction) -> str:
         """Name of the first field in which two requests with one id differ; empty where they are the same request."""
-        for field in ("order_no", "order_part", "amount_fen", "purpose", "confirm_within_ms", "bill_digest"):
+        for field in (
+            "order_no", "order_part", "amount_fen", "purpose", "confirm_within_ms", "bill_digest", "credential",
+        ):  # fmt: skip
             if getattr(self, field) != getattr(other, field):
                 return {"confirm_within_ms": field, "bill_digest": "bill"}.get(field, field)
         return ""

@@ -46,8 +46,8 @@ _HELD: Final = Explanation(
     "Finish the booking in the HIS; do not charge in another way before that.",
 )
 _PREPARED: Final = Explanation(
-    "正在读卡或等待密码，尚未发出扣款。",
-    "Card or PIN is awaited; no debit has been sent.",
+    "正在读取卡、二维码或身份证，或等待密码，尚未发出扣款。",
+    "Card, code, identity card or PIN is awaited; no debit has been sent.",
     "请等待结果，或用同一请求号查询。",
     "Wait for the outcome, or ask with the same request id.",
 )

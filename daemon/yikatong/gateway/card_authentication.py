@@ -81,17 +81,15 @@ def _told(terminal_id: str, question: CardQuestion, outcome: str) -> None:
 class Budget:
     """So many a minute for each terminal; what was not used is kept, up to a minute's worth."""
 
-    def __init__(self, clock: Clock, per_minute: int) -> None:
-        self._clock, self._per_minute = clock, per_minute
+    def __init__(self, clock: Clock, per_minute: int, reason: Reason = Reason.TOO_MANY_AUTHENTICATIONS) -> None:
+        self._clock, self._per_minute, self._reason = clock, per_minute, reason
         self._left: dict[str, tuple[float, int]] = {}
 
     def spend(self, terminal_id: str) -> None:
-        """For registered terminals alone: each has an entry from then on. Raises TOO_MANY_AUTHENTICATIONS."""
+        """For registered terminals alone: each has an entry from then on. Raises the budget's reason."""
         now_ms = self._clock.boot_ms()
         left, since_ms = self._left.get(terminal_id, (float(self._per_minute), now_ms))
         left = min(left + (now_ms - since_ms) * self._per_minute / 60_000, float(self._per_minute))
         if left < 1:
-            raise YikatongError(
-                Reason.TOO_MANY_AUTHENTICATIONS, "this terminal asks too often", per_minute=self._per_minute
-            )
+            raise YikatongError(self._reason, "this terminal asks too often", per_minute=self._per_minute)
         self._left[terminal_id] = left - 1, now_ms

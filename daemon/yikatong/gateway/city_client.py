@@ -28,7 +28,7 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
 from yikatong.ledger.entries import SUSPENSE
 from yikatong.ledger.report import Entry, Totals
-from yikatong.runtime import wire
+from yikatong.runtime import wire, wire_payer
 from yikatong.runtime.leg import LinkDown
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
 
@@ -64,7 +64,7 @@ class CityClient:
 
     async def account(self, payer: Payer, home_region: Region | None) -> Account:
         request = city.GetAccountRequest(
-            payer=wire.payer_to_wire(payer), home_region=home_region.code if home_region else ""
+            payer=wire_payer.payer_to_wire(payer), home_region=home_region.code if home_region else ""
         )
         answer = await _learn(self._stub.GetAccount(request, timeout=self._call_s))
         try:

@@ -43,6 +43,10 @@ class CityConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """host:port of the city's core (CityCoreService)."""
     server_name: str = ""
     """Name in the core's certificate, where it is not the host of `address`."""
+    takes_voucher: bool = True
+    """Whether its people may pay by e-voucher."""
+    takes_resident_id: bool = False
+    """Whether its people may pay by resident identity card, which nobody's PIN guards."""
 
 
 class InstitutionConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -70,6 +74,19 @@ class HsmConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """How many cards one terminal may have authenticated in a minute."""
 
 
+class VoucherServiceConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The e-voucher service (医保电子凭证): it says whose code a terminal has scanned."""
+
+    url: Annotated[str, msgspec.Meta(pattern="^https://[^/ ]+(/[^ ]*)?$")]
+    tls: Tls
+    """Whom we trust there, and who we are towards it."""
+    timeout_ms: Annotated[int, msgspec.Meta(gt=0, le=10_000)] = 3_000
+    proof_ms: Annotated[int, msgspec.Meta(gt=0, le=600_000)] = 60_000
+    """How long a terminal may take from a resolved code to its debit."""
+    per_minute: Annotated[int, msgspec.Meta(gt=0)] = 60
+    """How many codes one terminal may have resolved in a minute."""
+
+
 class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """The whole file."""
 
@@ -95,6 +112,8 @@ class GatewayConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     )
     """Invented social security numbers of test cards: each has a test account in the self-test partition."""
     hsm: HsmConfig = HsmConfig()
+    voucher_service: VoucherServiceConfig | None = None
+    """Without it nobody pays by e-voucher."""
     cities: list[CityConfig] = []
     institutions: list[InstitutionConfig] = []
     terminals: list[TerminalConfig] = []

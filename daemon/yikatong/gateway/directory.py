@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from yikatong.core.orders import Payer
+from yikatong.core.orders import CardPayer, IdCardPayer, Payer, VoucherPayer
 from yikatong.core.reasons import Reason
 from yikatong.core.values import Region
 from yikatong.ledger.seed import SeedPerson
@@ -24,7 +24,8 @@ class Directory(Protocol):
 class SampleDirectory:
     """A directory in memory, from a seed file. A person may have several rows; the insured one counts.
 
-    Where several are insured, the card's region chooses among them, and the first listed one where it doesn't fit.
+    Where several are insured, the region that card or voucher names chooses among them, and the first listed one where
+    it doesn't fit. A lost card is no hindrance to who pays in another way.
     """
 
     def __init__(self, persons: Iterable[SeedPerson]) -> None:
@@ -36,23 +37,33 @@ class SampleDirectory:
             self._lost.update(person.lost_cards)
 
     def home_of(self, payer: Payer) -> Region | Reason:
-        if payer.card_number.reveal() in self._lost:
+        if isinstance(payer, CardPayer) and payer.card_number.reveal() in self._lost:
             return Reason.CARD_REPORTED_LOST
         rows = self._rows.get(payer.social_security_number.reveal(), ())
         homes = [region for region, insured in rows if insured]
         if not homes:
             return Reason.PERSON_NOT_INSURED
-        return payer.card_region if payer.card_region in homes else homes[0]
+        return next((region for region in homes if region == _hint(payer)), homes[0])
 
     def last_home_of(self, payer: Payer) -> Region | None:
         rows = self._rows.get(payer.social_security_number.reveal(), ())
         homes = [region for region, insured in rows if insured] or [region for region, _ in rows]
         if not homes:
             return None
-        return payer.card_region if payer.card_region in homes else homes[0]
+        return next((region for region in homes if region == _hint(payer)), homes[0])
 
     def __repr__(self) -> str:
         return f"SampleDirectory({len(self._rows)} persons)"
+
+
+def _hint(payer: Payer) -> Region | None:
+    match payer:
+        case CardPayer():
+            return payer.card_region
+        case VoucherPayer():
+            return payer.region
+        case IdCardPayer():
+            return None
 
 
 class OneCity:

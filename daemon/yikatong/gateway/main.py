@@ -29,7 +29,7 @@ from yikatong.api.operations.v1 import (
     resolution_pb2_grpc,
 )
 from yikatong.core.orders import City
-from yikatong.core.ports import Hsm
+from yikatong.core.ports import Hsm, VoucherService
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Region
 from yikatong.gateway import clearing_rpc, fleet_rpc, reconciliation_rpc, registry_rpc, resolution_rpc, rpc
@@ -48,6 +48,9 @@ from yikatong.gateway.router import WAITS, Waits
 from yikatong.gateway.routing import Rules
 from yikatong.gateway.soft_hsm import SoftHsm
 from yikatong.gateway.unresolved import Unsettled
+from yikatong.gateway.voucher_client import HttpsVoucherService
+from yikatong.gateway.voucher_proofs import LIFE_MS
+from yikatong.gateway.vouchers import PER_MINUTE, Vouchers
 from yikatong.ledger import seed
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
@@ -112,9 +115,11 @@ async def serve(
         tls.identity().check()
     async with contextlib.AsyncExitStack() as stack:
         cards = CardAuthentication(_hsm(config, stack), registry, clock, per_minute=config.hsm.per_minute)
+        service = _voucher_service(config)
         clients = await stack.enter_async_context(_clients(config, registry, waits))
         money, measures = await stack.enter_async_context(_money(config, registry, clients, clock, waits))
         self_test = await stack.enter_async_context(_self_test(config, registry, clock, waits))
+        vouchers = _vouchers(config, service, registry, money, clock)
         cities = Cities(money.router, registry, clients, clock)
         books = Books(money.store, registry, clients, money.acts)
         resolutions = Resolutions(money.router, money.tickets, money.acts, clock, again_s=waits.accept_after_s)
@@ -127,7 +132,7 @@ async def serve(
             resolution_rpc.ResolutionRpc(unsettled, resolutions),
             fleet_rpc.FleetRpc(money.router, registry, clock),
         )
-        server, port, checks = await _start(config, registry, cards, money, self_test, operators, clock)
+        server, port, checks = await _start(config, registry, cards, vouchers, money, self_test, operators, clock)
         stack.push_async_callback(server.stop, _GRACE_S)
         notifier = Notifier.from_environment()
 
@@ -157,6 +162,22 @@ async def serve(
             reason = Reason.INTERNAL if background_failed.is_set() else Reason.STORE_UNAVAILABLE
             _log.error("leaving the service", reason=reason.value)
         return EXIT_AGAIN if failed else EXIT_OK
+
+
+def _voucher_service(config: GatewayConfig) -> VoucherService | None:
+    """Before any store is made: its certificates may be no good."""
+    if (wanted := config.voucher_service) is None:
+        return None
+    identity = wanted.tls.identity()
+    identity.check()
+    return HttpsVoucherService(wanted.url, identity, timeout_s=wanted.timeout_ms / 1000)
+
+
+def _vouchers(
+    config: GatewayConfig, service: VoucherService | None, registry: Registry, money: Partition, clock: Clock
+) -> Vouchers:
+    per_minute = config.voucher_service.per_minute if config.voucher_service else PER_MINUTE
+    return Vouchers(service, registry, money.proofs, clock, per_minute=per_minute)
 
 
 @contextlib.asynccontextmanager
@@ -196,6 +217,7 @@ async def _money(
         clock=clock,
         waits=waits,
         accounts=sample.accounts,
+        voucher_life_ms=config.voucher_service.proof_ms if config.voucher_service else LIFE_MS,
     )
     measures = Measures(partition.router.commit, partition.acts, registry, clock)
     try:
@@ -255,6 +277,7 @@ async def _start(
     config: GatewayConfig,
     registry: Registry,
     cards: CardAuthentication,
+    vouchers: Vouchers,
     money: Partition,
     self_test: Partition,
     operators: Operators,
@@ -265,12 +288,15 @@ async def _start(
         money.router,
         registry,
         cards,
+        vouchers,
         clock,
         policy_hotline=config.policy_hotline,
         fault_hotline=config.fault_hotline,
     )
     gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)
-    gateway_pb2_grpc.add_SelfTestServiceServicer_to_server(rpc.SelfTest(self_test.router, registry), server)
+    gateway_pb2_grpc.add_SelfTestServiceServicer_to_server(
+        rpc.SelfTest(self_test.router, registry, self_test.proofs), server
+    )
     operators.add_to(server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

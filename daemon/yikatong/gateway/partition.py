@@ -28,6 +28,7 @@ from yikatong.gateway.router import Router, Waits
 from yikatong.gateway.routing import Routing, Rules
 from yikatong.gateway.sealing import PayerSeal
 from yikatong.gateway.tickets import Tickets
+from yikatong.gateway.voucher_proofs import LIFE_MS, VoucherProofs
 from yikatong.ledger import entries, seed
 from yikatong.ledger.book import Book
 from yikatong.ledger.link import LedgerLink
@@ -36,7 +37,7 @@ from yikatong.runtime.clock import Clock
 from yikatong.runtime.store import DurableStore, NotOurFile, OpenStore, Store, StoreFailed
 
 APPLICATION_ID: Final = 0x594B4757  # "YKGW"
-VERSION: Final = 7
+VERSION: Final = 8
 SCHEMA: Final = (
     entries.SCHEMA
     + route_log.SCHEMA
@@ -59,6 +60,7 @@ class Partition:
     router: Router
     acts: Acts
     tickets: Tickets
+    proofs: VoucherProofs
 
     @classmethod
     async def open(
@@ -74,6 +76,7 @@ class Partition:
         waits: Waits,
         accounts: list[seed.SeedAccount],
         open_store: OpenStore = Store,
+        voucher_life_ms: int = LIFE_MS,
     ) -> Partition:
         """Opens the store and the missing accounts; nothing is sent before `router.start`.
 
@@ -88,9 +91,10 @@ class Partition:
             raise YikatongError(Reason.STORE_UNAVAILABLE, str(error), file=path.name) from error
         book = Book(embedded, keyfile.PersonKey(key))
         seal = PayerSeal(keyfile.Seal(key))
-        routing, filed = Routing(registry, directory, book, seal, rules), Tickets(seal)
+        proofs = VoucherProofs(key, clock, life_ms=voucher_life_ms)
+        routing, filed = Routing(registry, directory, book, seal, rules, proofs), Tickets(seal)
         router = Router(store, routing, book, links, registry, directory, clock, waits, tickets=filed)
-        partition = cls(store, router, Acts(key), filed)
+        partition = cls(store, router, Acts(key), filed, proofs)
         try:
             await router.commit(lambda c: seed.open_accounts(c, book, accounts, date=router.today))
         except YikatongError:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Final
 
-from yikatong.core.orders import City
+from yikatong.core.orders import City, Credential, Payer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Institution, Region, TerminalId
 from yikatong.gateway.config import CityConfig, GatewayConfig
@@ -55,6 +55,18 @@ class HomeCity:
     open_to: str
     address: str
     server_name: str
+    takes_voucher: bool = True
+    takes_resident_id: bool = False
+
+    def refuses(self, payer: Payer) -> Reason | None:
+        """Why nobody may pay there by what this payer shows, None where one may. Payments by card are always taken."""
+        match payer.credential:
+            case Credential.VOUCHER if not self.takes_voucher:
+                return Reason.VOUCHER_NOT_ACCEPTED
+            case Credential.RESIDENT_ID if not self.takes_resident_id:
+                return Reason.RESIDENT_ID_NOT_ACCEPTED
+            case _:
+                return None
 
     def closed(self, date: str) -> Reason | None:
         """Why the city takes no new debit on that accounting date, None where it does."""
@@ -182,6 +194,8 @@ def _home_city(config: CityConfig) -> HomeCity:
         config.open_to or EVER[1],
         config.address,
         config.server_name,
+        config.takes_voucher,
+        config.takes_resident_id,
     )
 
 

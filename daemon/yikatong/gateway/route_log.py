@@ -41,7 +41,7 @@ CREATE INDEX route_of_city ON route (home_region, accounting_date);
 CREATE INDEX route_unfinished ON route (state) WHERE state IN ('FWD', 'REV');
 CREATE INDEX route_posted ON route (accounting_date) WHERE state = 'POSTED';
 CREATE TABLE guard (
-    kind TEXT NOT NULL CHECK (kind IN ('REQUEST', 'ORDER', 'SEQUENCE')),
+    kind TEXT NOT NULL CHECK (kind IN ('REQUEST', 'ORDER', 'SEQUENCE', 'VOUCHER')),
     owner TEXT NOT NULL,
     name TEXT NOT NULL,
     part TEXT NOT NULL,
@@ -80,6 +80,12 @@ _TAKE_GUARDS = """
 INSERT INTO guard VALUES
     ('REQUEST', ?1, ?2, '', ?8, ?9), ('ORDER', ?1, ?3, ?4, ?8, ?9), ('SEQUENCE', ?5, ?6, ?7, ?8, ?9)
     ON CONFLICT DO UPDATE SET transaction_id = ?8, home_region = ?9 WHERE kind = 'ORDER'"""
+
+
+_VOUCHER = """
+SELECT guard.transaction_id, guard.home_region, state FROM guard LEFT JOIN route USING (transaction_id)
+ WHERE (kind, owner, name, part) = ('VOUCHER', '', ?, '')"""
+_TAKE_VOUCHER = "INSERT INTO guard VALUES ('VOUCHER', '', ?, '', ?, ?) ON CONFLICT DO NOTHING"
 
 
 @dataclass(slots=True)
@@ -215,6 +221,17 @@ def guards(connection: apsw.Connection, order: DebitOrder) -> dict[str, Holder]:
 def take_guards(connection: apsw.Connection, order: DebitOrder, home_region: str) -> None:
     """In the transaction that writes the row. They outlive it, and know where the debit went (empty: nowhere)."""
     connection.execute(_TAKE_GUARDS, (*_guard_values(order), order.transaction_id, home_region))
+
+
+def voucher_holder(connection: apsw.Connection, nonce: str) -> Holder | None:
+    """Which transaction was admitted with the code of this nonce, wherever in the province; as for `guards`."""
+    row = connection.execute(_VOUCHER, (nonce,)).fetchone()
+    return None if row is None else Holder(str(row[0]), str(row[1]), State(row[2] or State.FWD.value))
+
+
+def take_voucher(connection: apsw.Connection, nonce: str, order: DebitOrder, home_region: str) -> None:
+    """In the transaction that admits the debit, and never given back: a code pays once, also where that is undone."""
+    connection.execute(_TAKE_VOUCHER, (nonce, order.transaction_id, home_region))
 
 
 def guarded_home(connection: apsw.Connection, order: DebitOrder) -> str:

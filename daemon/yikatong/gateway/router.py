@@ -160,7 +160,7 @@ class Router:
         if isinstance(home, Reason):
             raise YikatongError(home)
         city = self._registry.city(home)
-        closed = Reason.CITY_NOT_OPEN if city is None else city.closed(self.today)
+        closed = Reason.CITY_NOT_OPEN if city is None else city.closed(self.today) or city.refuses(payer)
         if closed is not None:
             raise YikatongError(closed)
         if home in self._book.cities:

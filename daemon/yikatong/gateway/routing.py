@@ -44,6 +44,7 @@ from yikatong.gateway.directory import Directory
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.route_log import Route
 from yikatong.gateway.sealing import PayerSeal
+from yikatong.gateway.voucher_proofs import Shown, VoucherProofs
 from yikatong.ledger.book import Book
 
 _log = structlog.get_logger(__name__)
@@ -88,27 +89,39 @@ class _Weighed:
 class Routing:
     """The decisions of one partition."""
 
-    def __init__(self, registry: Registry, directory: Directory, book: Book, seal: PayerSeal, rules: Rules) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        directory: Directory,
+        book: Book,
+        seal: PayerSeal,
+        rules: Rules,
+        proofs: VoucherProofs,
+    ) -> None:
         self._registry = registry
         self._directory = directory
         self._book = book
         self._seal = seal
         self._rules = rules
+        self._proofs = proofs
         self.credits = CreditRouting(registry, directory, book, seal)
 
     # --- from the terminal ----------------------------------------------------------------------------------------
 
     def debit(self, connection: apsw.Connection, order: DebitOrder, *, attempt: int, in_time: bool, today: str) -> Turn:
-        """A debit has arrived, for the first time or again."""
+        """A debit has arrived, for the first time or again. A voucher's proof is looked at the first time alone."""
         route = route_log.find(connection, order.transaction_id)
         if route is not None:
             event = Event.DEBIT_AGAIN if route.fingerprint == order.fingerprint else Event.DEBIT_DIFFERS
             return self._run(connection, route, event, order, today)
-        weighed = self._weigh(connection, order, attempt=attempt, in_time=in_time, today=today)
+        shown, order = self._proofs.shown(order), order.unproven
+        weighed = self._weigh(connection, order, shown, attempt=attempt, in_time=in_time, today=today)
         home = weighed.home.code if weighed.home else ""
         route = Route.of(order, home_region=home, accounting_date=today)
         if weighed.reason is not None:
             route.reason, route.other_transaction = weighed.reason.value, weighed.other
+        if weighed.event is Event.DEBIT_ADMITTED and shown is not None:
+            route_log.take_voucher(connection, shown.nonce, order, home)
         if weighed.event in (Event.DEBIT_ADMITTED, Event.DEBIT_REFUSED):
             if self._registry.stands_in(order.terminal_id, order.institution):
                 route_log.take_guards(connection, order, home if weighed.event is Event.DEBIT_ADMITTED else "")
@@ -219,7 +232,14 @@ class Routing:
         return route
 
     def _weigh(
-        self, connection: apsw.Connection, order: DebitOrder, *, attempt: int, in_time: bool, today: str
+        self,
+        connection: apsw.Connection,
+        order: DebitOrder,
+        shown: Shown | None,
+        *,
+        attempt: int,
+        in_time: bool,
+        today: str,
     ) -> _Weighed:
         """May this debit, which the log does not know, go to its home city?
 
@@ -227,8 +247,10 @@ class Routing:
         refuse it, nor to undo it, nor to send it elsewhere than it went.
         """
         holders = route_log.guards(connection, order)
+        if shown is not None and (holder := route_log.voucher_holder(connection, shown.nonce)) is not None:
+            holders["VOUCHER"] = holder
         others = {kind: holder for kind, holder in holders.items() if holder.transaction_id != order.transaction_id}
-        weighed = self._weigh_new(connection, order, others, attempt=attempt, in_time=in_time, today=today)
+        weighed = self._weigh_new(connection, order, others, shown, attempt=attempt, in_time=in_time, today=today)
         went = next((h.home_region for kind, h in holders.items() if kind not in others), "")
         if not went or weighed.event in (Event.DEBIT_FENCED, Event.DEBIT_CLONED):
             return weighed
@@ -241,6 +263,7 @@ class Routing:
         connection: apsw.Connection,
         order: DebitOrder,
         holders: dict[str, route_log.Holder],
+        shown: Shown | None,
         *,
         attempt: int,
         in_time: bool,
@@ -269,8 +292,10 @@ class Routing:
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, reason, holder.transaction_id)
         if request := holders.get("REQUEST"):
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.REQUEST_ID_REUSED, request.transaction_id)
+        if "VOUCHER" in holders:  # whose transaction it was is no business of this terminal
+            return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.VOUCHER_USED)
         home, refusal = self._admit(
-            order, epoch_known=not self._rules.fenced or order.epoch <= session.epoch, today=today
+            order, shown, epoch_known=not self._rules.fenced or order.epoch <= session.epoch, today=today
         )
         if refusal is None:
             return _Weighed(Event.DEBIT_ADMITTED, home)
@@ -278,7 +303,9 @@ class Routing:
             return _Weighed(Event.DEBIT_REFUSED_REPEAT, last_home, refusal)
         return _Weighed(Event.DEBIT_REFUSED, home, refusal)
 
-    def _admit(self, order: DebitOrder, *, epoch_known: bool, today: str) -> tuple[Region | None, Reason | None]:
+    def _admit(
+        self, order: DebitOrder, shown: Shown | None, *, epoch_known: bool, today: str
+    ) -> tuple[Region | None, Reason | None]:
         """The home city, and why the debit may not go there (None: it may)."""
         if not epoch_known:
             return None, Reason.NOT_SIGNED_IN
@@ -286,13 +313,15 @@ class Routing:
             return None, reason
         if order.amount > self._rules.debit_max:
             return None, Reason.LIMIT_EXCEEDED
+        if shown is not None and shown.refusal is not None:
+            return None, shown.refusal
         home = self._directory.home_of(order.payer)
         if isinstance(home, Reason):
             return None, home
         city = self._registry.city(home)
         if city is None:
             return None, Reason.CITY_NOT_OPEN
-        return home, city.closed(today)
+        return home, city.closed(today) or city.refuses(order.payer)
 
     def _home_for_reversal(self, connection: apsw.Connection, order: DebitOrder) -> Region | None:
         """Where the debit went, as its terminal was told or its guards say; else where it could have gone.

@@ -11,12 +11,15 @@ from yikatong.api.gateway.v1 import gateway_pb2 as gateway
 from yikatong.api.gateway.v1 import gateway_pb2_grpc as gateway_grpc
 from yikatong.core.orders import Declined, Payer
 from yikatong.core.reasons import Reason, YikatongError
+from yikatong.core.values import VoucherCode
 from yikatong.gateway import reconciliation_rpc, route_log, sessions
 from yikatong.gateway.card_authentication import CardAuthentication
 from yikatong.gateway.reconciliation import Terminals
 from yikatong.gateway.registry import Registry
 from yikatong.gateway.router import Router
-from yikatong.runtime import wire, wire_authentication
+from yikatong.gateway.voucher_proofs import VoucherProofs
+from yikatong.gateway.vouchers import Vouchers
+from yikatong.runtime import wire, wire_authentication, wire_payer, wire_voucher
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.edge import Context
 from yikatong.runtime.tls import peer_name
@@ -46,6 +49,7 @@ _OF_THE_CALLER: Final = (
     gateway.AuthenticateCardRequest,
     gateway.GetAccountRequest,
     gateway.GetTransactionRequest,
+    gateway.ResolveVoucherRequest,
 )
 """These name no terminal: they are about the one whose certificate asks."""
 
@@ -75,13 +79,16 @@ def _terminal_named(request: Any) -> str:
 class Money:
     """The money methods of one partition; GatewayService and SelfTestService share them."""
 
-    def __init__(self, router: Router, registry: Registry) -> None:
+    def __init__(self, router: Router, registry: Registry, proofs: VoucherProofs) -> None:
         self._router = router
         self._registry = registry
+        self._proofs = proofs
 
     async def GetAccount(self, request: gateway.GetAccountRequest, context: Context) -> gateway.GetAccountResponse:
         self._registry.member_of(peer_name(context))
-        account = await self._router.account(_payer(request))
+        payer = _payer(request)
+        self._proofs.demand(payer, peer_name(context))
+        account = await self._router.account(payer)
         return gateway.GetAccountResponse(account=wire.account_to_wire(account))
 
     async def Debit(self, request: gateway.DebitRequest, context: Context) -> gateway.DebitResponse:
@@ -121,7 +128,7 @@ class Money:
 
 def _payer(request: gateway.GetAccountRequest) -> Payer:
     try:
-        return wire.payer_from_wire(request.payer)
+        return wire_payer.payer_from_wire(request.payer)
     except ValueError as error:
         raise YikatongError(Reason.INVALID_FIELD, "the payer breaks a rule", field="payer") from error
 
@@ -138,13 +145,14 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
         router: Router,
         registry: Registry,
         cards: CardAuthentication,
+        vouchers: Vouchers,
         clock: Clock,
         *,
         policy_hotline: str,
         fault_hotline: str,
     ) -> None:
-        super().__init__(router, registry)
-        self._cards, self._clock = cards, clock
+        super().__init__(router, registry, vouchers.proofs)
+        self._cards, self._vouchers, self._clock = cards, vouchers, clock
         self._hotlines = policy_hotline, fault_hotline
         self._terminals = Terminals(router, registry, clock)
 
@@ -167,6 +175,7 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
             fault_hotline=self._hotlines[1],
             accounting_date=self._router.today,
             authenticates_cards=self._cards.available,
+            resolves_vouchers=self._vouchers.available,
         )
         response.gateway_time.FromDatetime(self._clock.now())
         return response
@@ -180,6 +189,12 @@ class Gateway(Money, gateway_grpc.GatewayServiceServicer):
     ) -> gateway.AuthenticateCardResponse:
         question = wire_authentication.question_from_wire(request)
         return gateway.AuthenticateCardResponse(cryptogram=await self._cards.answer(peer_name(context), question))
+
+    async def ResolveVoucher(
+        self, request: gateway.ResolveVoucherRequest, context: Context
+    ) -> gateway.ResolveVoucherResponse:
+        resolved = await self._vouchers.resolve(peer_name(context), VoucherCode(request.code))
+        return wire_voucher.resolved_to_wire(resolved)
 
     async def Reconcile(self, request: gateway.ReconcileRequest, context: Context) -> gateway.ReconcileResponse:
         self._registry.member_of(request.terminal_id)

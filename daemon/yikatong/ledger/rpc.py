@@ -10,7 +10,7 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Region
 from yikatong.ledger.link import LedgerLink
 from yikatong.ledger.report import list_entries
-from yikatong.runtime import wire
+from yikatong.runtime import wire, wire_payer
 from yikatong.runtime.edge import Context
 from yikatong.runtime.store import DurableStore
 
@@ -26,7 +26,7 @@ class CityCore(city_grpc.CityCoreServiceServicer):
 
     async def GetAccount(self, request: city.GetAccountRequest, context: Context) -> city.GetAccountResponse:
         try:
-            payer = wire.payer_from_wire(request.payer)
+            payer = wire_payer.payer_from_wire(request.payer)
         except ValueError as error:
             raise YikatongError(Reason.INVALID_FIELD, "the payer breaks a rule", field="payer") from error
         account = await self._link.account(payer, Region(request.home_region))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -83,6 +84,36 @@ class Identity:
             return x509.load_pem_x509_certificate(self.read()[1])
         except ValueError as error:
             raise YikatongError(Reason.CERTIFICATE_INVALID, "the certificate can't be read") from error
+
+
+def client_context(identity: Identity) -> ssl.SSLContext:
+    """For a client of HTTPS: the server must be of our authority and have the name that is asked for.
+
+    Raises YikatongError CERTIFICATE_INVALID.
+    """
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=identity.read()[0].decode("ascii", "replace"))
+    return _with_chain(context, identity)
+
+
+def server_context(identity: Identity) -> ssl.SSLContext:
+    """For a server of HTTPS: a client without a certificate of our authority is refused in the handshake.
+
+    Raises YikatongError CERTIFICATE_INVALID.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=identity.read()[0].decode("ascii", "replace"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    return _with_chain(context, identity)
+
+
+def _with_chain(context: ssl.SSLContext, identity: Identity) -> ssl.SSLContext:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(identity.certificate, identity.key)
+    except (OSError, ssl.SSLError) as error:
+        raise YikatongError(
+            Reason.CERTIFICATE_INVALID, "certificate or key can't be used", file=identity.certificate.name
+        ) from error
+    return context
 
 
 def peer_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:

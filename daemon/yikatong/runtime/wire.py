@@ -28,7 +28,6 @@ from yikatong.core.orders import (
     Denied,
     Fenced,
     NotFound,
-    Payer,
     Posted,
     Purpose,
     ReversalAnswer,
@@ -41,16 +40,14 @@ from yikatong.core.orders import (
 )
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import (
-    CardIdentificationCode,
-    CardNumber,
     Fen,
     Institution,
     Region,
     RequestId,
-    SocialSecurityNumber,
     TerminalId,
     TransactionId,
 )
+from yikatong.runtime.wire_payer import payer_from_wire, payer_to_wire
 
 
 class AnswerUnfit(Exception):
@@ -69,25 +66,6 @@ def purpose_to_wire(purpose: Purpose) -> money.Purpose.ValueType:
 
 def purpose_from_wire(value: int) -> Purpose:
     return _PURPOSES_BACK[money.Purpose.ValueType(value)]
-
-
-def payer_to_wire(payer: Payer) -> money.Payer:
-    return money.Payer(
-        social_security_number=payer.social_security_number.reveal(),
-        card_number=payer.card_number.reveal(),
-        card_identification_code=payer.identification_code.reveal().hex().upper(),
-        card_region=payer.card_region.code,
-    )
-
-
-def payer_from_wire(payer: money.Payer) -> Payer:
-    """Raises ValueError where a field breaks its pattern."""
-    return Payer(
-        SocialSecurityNumber(payer.social_security_number),
-        CardNumber(payer.card_number),
-        CardIdentificationCode(bytes.fromhex(payer.card_identification_code)),
-        Region(payer.card_region),
-    )
 
 
 def order_to_wire(order: DebitOrder) -> money.DebitOrder:

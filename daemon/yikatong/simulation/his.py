@@ -16,7 +16,7 @@ import grpc
 from yikatong.api.money.v1 import money_pb2
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.api.terminal.v1 import terminal_pb2_grpc
-from yikatong.core.orders import Payer
+from yikatong.core.orders import CardPayer
 from yikatong.core.reasons import Moved, Reason, Retry, YikatongError
 from yikatong.core.terminal_table import Told
 from yikatong.runtime import edge
@@ -125,7 +125,7 @@ class Bill:
 
     order_no: str
     amount_fen: int
-    payer: Payer
+    payer: CardPayer
     confirm_within_ms: int
     begins_s: float
     requests: list[Request] = field(default_factory=list)
@@ -153,7 +153,7 @@ class His:
         chance: Chance,
         tills: list[Till],
         moved_fen: Callable[[str], int],
-        brought_back: Callable[[Payer], None],
+        brought_back: Callable[[CardPayer], None],
     ) -> None:
         """`moved_fen`: what a transaction has moved on the personal account, by the ledgers, now.
 

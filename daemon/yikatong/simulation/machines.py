@@ -17,7 +17,7 @@ import grpc
 from yikatong.api.citycore.v1 import citycore_pb2_grpc
 from yikatong.api.gateway.v1 import gateway_pb2_grpc
 from yikatong.core.card import CardAlgorithm, CardIdentity
-from yikatong.core.orders import City, Payer
+from yikatong.core.orders import CardPayer, City
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, Institution, PersonName, Region, TerminalId
 from yikatong.gateway import rpc as gateway_rpc
@@ -29,6 +29,7 @@ from yikatong.gateway.reconciliation import Cities
 from yikatong.gateway.registry import Agreement, HomeCity, Member, Registry
 from yikatong.gateway.router import WAITS
 from yikatong.gateway.routing import Rules
+from yikatong.gateway.vouchers import Vouchers
 from yikatong.ledger import entries, report, seed
 from yikatong.ledger.book import Book
 from yikatong.ledger.link import BookLink
@@ -56,6 +57,7 @@ from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
 from yikatong.terminal.stages import Stage
 from yikatong.terminal.terminal import Terminal
+from yikatong.terminal.who_pays import WhoPays
 
 HERE: Final = City(Region("370100"), "济南", "Jinan")
 """The treatment city: its ledger lies in the gateway's own database."""
@@ -267,8 +269,9 @@ class GatewayMachine(Machine):
         await partition.router.start()
         server = Server(life, Edge(gateway_rpc.admit))
         cards = CardAuthentication(None, self._registry, self.clock, per_minute=1)
+        vouchers = Vouchers(None, self._registry, partition.proofs, self.clock)
         service = gateway_rpc.Gateway(
-            partition.router, self._registry, cards, self.clock, policy_hotline="", fault_hotline=""
+            partition.router, self._registry, cards, vouchers, self.clock, policy_hotline="", fault_hotline=""
         )
         gateway_pb2_grpc.add_GatewayServiceServicer_to_server(service, server)  # type: ignore[arg-type]  # duck-typed
         for line in self._lines:
@@ -309,7 +312,7 @@ class CardDesk:
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
-        self.payer: Payer | None = None
+        self.payer: CardPayer | None = None
 
     @asynccontextmanager
     async def identify(
@@ -367,7 +370,8 @@ class TerminalMachine(Machine):
         hub, link = Hub(), money_link(gateway, lambda: session.may_reverse)
         session = Session(self.terminal_id, "simulated", gateway, journal, clock)
         desk = cast("Desk", self.desk)
-        runner = Runner(journal, link, session, desk, hub, clock, leave=partial(self._leave, life), new_id=self._new_id)
+        who, leave = WhoPays(desk), partial(self._leave, life)
+        runner = Runner(journal, link, session, who, hub, clock, leave=leave, new_id=self._new_id)
         open_debits = await runner.recover()
         credited = Credits(
             journal, link, session, runner, hub, clock, leave=partial(self._leave, life), new_id=self._new_id
@@ -384,6 +388,7 @@ class TerminalMachine(Machine):
             session,
             link,
             desk,
+            who,
             runner,
             credited,
             reconciling,

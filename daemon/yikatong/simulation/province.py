@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from yikatong.core.orders import City, Payer
+from yikatong.core.orders import CardPayer, City
 from yikatong.core.reasons import YikatongError
 from yikatong.core.values import CardIdentificationCode, CardNumber, SocialSecurityNumber, TerminalId
 from yikatong.gateway.reconciliation_book import Outcome
@@ -28,9 +28,9 @@ SETTLED_WITHIN_S: Final = 300.0
 """I6: everything is final this long after the last fault."""
 
 
-def _payer(number: int) -> Payer:
+def _payer(number: int) -> CardPayer:
     """An invented person: region 990001 is nobody's."""
-    return Payer(
+    return CardPayer(
         SocialSecurityNumber(f"99000119700101{number:03d}X"),
         CardNumber(f"T{number:08d}"),
         CardIdentificationCode(number.to_bytes(16, "big")),
@@ -252,7 +252,7 @@ class Province:
     def _close_city(self) -> None:
         self._close(self._chance.dice.choice([HERE, *FAR]))
 
-    def _brought_back(self, payer: Payer) -> None:
+    def _brought_back(self, payer: CardPayer) -> None:
         """Credits must pass where nothing else does: their city is often closed just then."""
         rate = 0.6 if self._chance.rates.city_closed_every_s else 0.0
         if self._chance.hits(rate, "city closed as a bill is brought back"):

@@ -121,6 +121,24 @@ class CustomerDisplay(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     device: Text
 
 
+class Scanner(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Where e-vouchers are shown: a scanner on a serial line, or a USB one in serial (CDC) mode, with CR or LF behind.
+
+    `device`: a stable path such as /dev/yikatong/scanner0. `timeout_ms`: how long the gateway may take over a code.
+    """
+
+    device: Text
+    baud: Positive = 9_600
+    timeout_ms: Annotated[int, msgspec.Meta(gt=0, le=15_000)] = 5_000
+
+
+class IdCardReader(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The module that reads resident identity cards. `device`: a stable path such as /dev/yikatong/id-card0."""
+
+    device: Text
+    baud: Positive = 115_200
+
+
 class Hotlines(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Shown until the gateway has said its own: policy (政策热线) and fault (故障热线)."""
 
@@ -144,6 +162,8 @@ class DaemonConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     reader: Reader = Reader()
     card_authentication: CardAuthentication = CardAuthentication()
     pin_keypad: PinKeypad | None = None
+    scanner: Scanner | None = None
+    id_card_reader: IdCardReader | None = None
     receipt_printer: ReceiptPrinter | None = None
     customer_display: CustomerDisplay | None = None
     sockets: Sockets = Sockets()

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from yikatong.core.credit_transaction import Credit
+from yikatong.core.orders import Credential
 from yikatong.core.ports import CustomerDisplay
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.terminal_table import State
@@ -32,6 +33,9 @@ SHORT: Final = {
     Stage.WAITING_FOR_CARD: "请插入社会保障卡",
     Stage.READING_CARD: "正在读卡 请勿取卡",
     Stage.WAITING_FOR_PIN: "请输入社保卡密码",
+    Stage.WAITING_FOR_CODE: "请出示医保电子凭证",
+    Stage.RESOLVING_CODE: "正在核验 请稍候",
+    Stage.WAITING_FOR_ID_CARD: "请放置居民身份证",
     Stage.ASKING_CITY: "正在扣款 请稍候",
     Stage.WAITING_FOR_CONFIRMATION: "已扣款 请取卡",
     Stage.REVERSING: "正在冲正 最终不扣款",
@@ -81,8 +85,11 @@ async def show(hub: Hub, display: CustomerDisplay) -> None:
 def lines_of(reached: StageReached) -> tuple[str, str]:
     row = reached.row
     upper = f"{'退款' if isinstance(row, Credit) else '扣款'} {row.amount} 元"
+    by_card = isinstance(row, Transaction) and row.credential is Credential.CARD
     if reached.stage is Stage.DONE:
-        return upper, f"{word(row).value[0]} 请取卡" if isinstance(row, Transaction) else word(row).value[0]
+        return upper, f"{word(row).value[0]} 请取卡" if by_card else word(row).value[0]
+    if reached.stage is Stage.WAITING_FOR_CONFIRMATION and not by_card:
+        return upper, "已扣款 请稍候"
     return upper, SHORT[reached.stage]
 
 

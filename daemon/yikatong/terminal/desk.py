@@ -1,22 +1,19 @@
-"""The desk: card and PIN, from the moment a card is asked for until we know who pays."""
+"""The desk: card and PIN, from the moment a card is asked for until its holder is verified."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from yikatong.core.card import CardIdentity
-from yikatong.core.orders import Payer
+from yikatong.core.orders import CardPayer
 from yikatong.core.ports import CardDocument, CardReader, CardVisit, PinEntry
 from yikatong.core.reasons import Reason, YikatongError
-from yikatong.core.session import Granted
-from yikatong.core.transaction import Transaction
 from yikatong.runtime.clock import Clock
 from yikatong.terminal.pin_check import PinCheck
 from yikatong.terminal.stages import Stage
-from yikatong.terminal.vault import Vault
 
 # Dates on a card are Chinese dates.
 _CHINA = timedelta(hours=8)
@@ -87,23 +84,7 @@ class Desk:
             yield visit, identity
 
 
-def payer_of(identity: CardIdentity) -> Payer:
-    return Payer(
+def payer_of(identity: CardIdentity) -> CardPayer:
+    return CardPayer(
         identity.social_security_number, identity.card_number, identity.identification_code, identity.issuing_region
-    )
-
-
-def addressed(row: Transaction, granted: Granted, presented: Presented, vault: Vault) -> Transaction:
-    """The row with who pays and what is granted."""
-    identity = presented.identity
-    return replace(
-        row,
-        institution=granted.institution,
-        treatment_region=granted.treatment_region,
-        epoch=granted.epoch,
-        payer_sealed=vault.seal(payer_of(identity), transaction_id=row.transaction_id),
-        card_tag=vault.card_tag(identity.identification_code),
-        card_number_masked=str(identity.card_number),
-        cardholder_masked=str(identity.name),
-        initial_pin=presented.initial_pin,
     )

@@ -83,6 +83,9 @@ class DiagnosticsServicer(diagnostics_pb2_grpc.DiagnosticsServiceServicer):
             answers = seen is not None and seen.answered and seen.error is None
             detail = seen.error.reason.value if seen and seen.error else ""
             answer.devices.add(name=keypad.device, kind="pin-keypad", present=answers, detail=detail)
+        for kind, name, probe in await health.other_ways(self._terminal):
+            detail = probe.reason.value if probe.reason else ""
+            answer.devices.add(name=name, kind=kind, present=probe.reason is None, detail=detail)
         return answer
 
     async def RunSelfTest(

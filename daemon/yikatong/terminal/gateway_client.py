@@ -22,12 +22,12 @@ from yikatong.core.orders import (
     ReversalCause,
     fitting,
 )
-from yikatong.core.reasons import Reason
+from yikatong.core.reasons import Moved, Reason, YikatongError
 from yikatong.core.reconciliation import Difference, Row, Totals
 from yikatong.core.selftest import Report
 from yikatong.core.session import Granted
 from yikatong.core.values import Region
-from yikatong.runtime import edge, wire, wire_reconciliation
+from yikatong.runtime import edge, wire, wire_payer, wire_reconciliation
 from yikatong.runtime.leg import LinkDown
 from yikatong.runtime.tls import CLIENT_OPTIONS, Identity
 from yikatong.terminal.journal import Head
@@ -35,6 +35,8 @@ from yikatong.terminal.journal import Head
 _log = structlog.get_logger(__name__)
 _CALL_S: Final = 20.0
 _DOWN: Final = frozenset({grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN})
+_NOT_OF_THE_TERMINAL: Final = frozenset({"outcome", "retry"})
+"""What the gateway says of its own call; here they follow from the reason."""
 
 Answer = TypeVar("Answer")
 
@@ -79,7 +81,7 @@ class MoneyLink:
 
     async def account(self, payer: Payer, home_region: Region | None) -> Account:
         """Raises LinkDown, and YikatongError where the gateway says why there is no account."""
-        request = gateway_pb2.GetAccountRequest(payer=wire.payer_to_wire(payer))
+        request = gateway_pb2.GetAccountRequest(payer=wire_payer.payer_to_wire(payer))
         try:
             answer = await self._stub.GetAccount(request, timeout=_CALL_S)
             return wire.account_from_wire(answer.account)
@@ -167,6 +169,7 @@ class SessionLink:
             fault_hotline=answer.fault_hotline,
             accounting_date=answer.accounting_date,
             authenticates_cards=answer.authenticates_cards,
+            resolves_vouchers=answer.resolves_vouchers,
         )
 
     async def report_self_test(self, terminal_id: str, report: Report) -> None:
@@ -239,6 +242,22 @@ async def _learn(call: Awaitable[Answer]) -> Answer:
         reason = told.reason.value if told and told.reason is not Reason.INTERNAL else error.code().name
         _log.info("gateway call failed", reason=reason)
         raise LinkDown(reason) from error
+
+
+def refusal_of(error: grpc.aio.AioRpcError, *, lacking: Reason, failed: Reason) -> YikatongError:
+    """What the gateway says, or that it says nothing (GATEWAY_UNREACHABLE). No money was asked for, so none has moved.
+
+    `lacking`: it does not know the method; `failed`: it says something that leaves open whether money moved.
+    """
+    told = edge.error_of(error)
+    if told is not None and told.meaning.moved is Moved.NOT_MOVED:
+        facts = {name: value for name, value in told.facts.items() if name not in _NOT_OF_THE_TERMINAL}
+        return YikatongError(told.reason, "the gateway refuses", **facts)
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return YikatongError(lacking, "this gateway does not do that")
+    if told is not None:
+        return YikatongError(failed, "the gateway failed")
+    return YikatongError(Reason.GATEWAY_UNREACHABLE, "the gateway does not answer", status=error.code().name)
 
 
 def money_link(gateway: GatewayChannel, may_reverse: Callable[[], bool] = lambda: True) -> MoneyLink:

@@ -73,6 +73,7 @@ async def check(terminal: Terminal, book: ReadingBook) -> Health:
             reading(terminal, book),
             probes.card_authentication(authentication),
             probes.pin_keypad(device, keypad),
+            *(probe for _, _, probe in await other_ways(terminal)),
             *await _for_the_customer(terminal),
             probes.certificate(validity(config.gateway.identity), now),
             probes.gateway(link_seen(terminal)),
@@ -109,6 +110,19 @@ async def keypad_seen(terminal: Terminal) -> KeypadSeen | None:
     return KeypadSeen(answered=True)
 
 
+async def other_ways(terminal: Terminal) -> list[tuple[str, str, Probe]]:
+    """Kind, device and state of scanner and identity card reader, where the terminal has them."""
+    scanner, reader = terminal.config.scanner, terminal.config.id_card_reader
+    found = []
+    if terminal.scanner is not None and scanner is not None:
+        probe = await _beside("scanner", scanner.device, terminal.scanner.check())
+        found.append(("scanner", scanner.device, probe))
+    if terminal.id_card_reader is not None and reader is not None:
+        probe = await _beside("id-card-reader", reader.device, terminal.id_card_reader.check())
+        found.append(("id-card-reader", reader.device, probe))
+    return found
+
+
 async def _for_the_customer(terminal: Terminal) -> list[Probe]:
     """Printer and display, where the terminal has them."""
     printer, display = terminal.config.receipt_printer, terminal.config.customer_display
@@ -125,10 +139,10 @@ async def _beside(name: str, device: str, check: Awaitable[None]) -> Probe:
         async with asyncio.timeout(_DEVICE_S):
             await check
     except TimeoutError:
-        return probes.for_the_customer(name, device, None, answered=False)
+        return probes.beside_the_card(name, device, None, answered=False)
     except YikatongError as error:
-        return probes.for_the_customer(name, device, error, answered=True)
-    return probes.for_the_customer(name, device, None, answered=True)
+        return probes.beside_the_card(name, device, error, answered=True)
+    return probes.beside_the_card(name, device, None, answered=True)
 
 
 async def authentication_seen(terminal: Terminal) -> AuthenticationSeen | None:

@@ -25,7 +25,7 @@ from yikatong.terminal.proof import Proof
 from yikatong.terminal.vault import Vault
 
 APPLICATION_ID: Final = 0x594B544A  # "YKTJ"
-VERSION: Final = 2
+VERSION: Final = 3
 
 _SCHEMA: Final = """
 CREATE TABLE event(

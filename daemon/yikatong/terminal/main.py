@@ -18,11 +18,27 @@ from grpc_reflection.v1alpha import reflection
 from yikatong.api.diagnostics.v1 import diagnostics_pb2
 from yikatong.api.terminal.v1 import terminal_pb2
 from yikatong.core.card import CardAlgorithm
-from yikatong.core.ports import CardCentre, CardReader, CustomerDisplay, ReceiptPrinter
+from yikatong.core.orders import Credential
+from yikatong.core.ports import (
+    CardCentre,
+    CardReader,
+    CodeScanner,
+    CustomerDisplay,
+    ReceiptPrinter,
+    ResidentCardReader,
+)
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.transaction import Transaction
 from yikatong.drivers.card import SocialSecurityCard
-from yikatong.drivers.trace import DisplayWords, LineTrace, ObservedReader, PrinterWords, Trace
+from yikatong.drivers.trace import (
+    DisplayWords,
+    IdCardWords,
+    LineTrace,
+    ObservedReader,
+    PrinterWords,
+    ScannerWords,
+    Trace,
+)
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.edge import Edge
 from yikatong.runtime.notify import Notifier, Watchdog, watchdog_limit_s
@@ -57,6 +73,8 @@ from yikatong.terminal.selftest_path import Bench
 from yikatong.terminal.session import Session
 from yikatong.terminal.terminal import Terminal
 from yikatong.terminal.usual import SEEDED
+from yikatong.terminal.voucher_client import VoucherLink
+from yikatong.terminal.who_pays import ByIdCard, ByVoucher, Way, WhoPays
 
 if TYPE_CHECKING:
     from yikatong.drivers.card.centre import CentreAuthenticator
@@ -176,7 +194,16 @@ async def _assemble(
             pin = PinCheck(keypad, document, journal, clock, rules_of(config.pin_keypad))
         observed = ObservedReader(reader, observation.trace, observation.book.note)
         desk = Desk(observed, document, clock, pin=pin)
-        runner = Runner(journal, link, session, desk, hub, clock, leave=leave, limits=limits, admit=admission.require)
+        scanner = _scanner(config, stack, observation.trace)
+        id_card_reader = _id_card_reader(config, stack, observation.trace)
+        others: dict[Credential, Way] = {}
+        if config.scanner is not None and scanner is not None:
+            resolver = VoucherLink(gateway, session, timeout_ms=config.scanner.timeout_ms)
+            others[Credential.VOUCHER] = ByVoucher(scanner, resolver)
+        if id_card_reader is not None:
+            others[Credential.RESIDENT_ID] = ByIdCard(id_card_reader, clock)
+        who = WhoPays(desk, others)
+        runner = Runner(journal, link, session, who, hub, clock, leave=leave, limits=limits, admit=admission.require)
         stack.push_async_callback(runner.close)
         open_debits = await runner.recover()
         credited = Credits(journal, link, session, runner, hub, clock, leave=leave, limits=limits)
@@ -194,11 +221,14 @@ async def _assemble(
             session,
             link,
             desk,
+            who,
             runner,
             credited,
             reconciliation,
             Recovered(journal, clock, [*still_news(latest, clock.now()), *open_debits, *open_credits]),
             authenticator=authenticator,
+            scanner=scanner,
+            id_card_reader=id_card_reader,
             printer=_printer(config, stack, observation.trace),
             display=_display(config, stack, observation.trace),
         )
@@ -339,6 +369,30 @@ def _bench(gateway: GatewayChannel) -> Bench:
         return made
 
     return Bench(reader, SocialSecurityCard(), card.IDENTITY, self_test_link(gateway), card.Cardholder())
+
+
+def _scanner(config: DaemonConfig, stack: contextlib.AsyncExitStack, trace: Trace) -> CodeScanner | None:
+    if config.scanner is None:
+        return None
+    from yikatong.drivers.serial.code_scanner import SerialCodeScanner
+
+    device = config.scanner.device
+    observer = LineTrace(trace, device, ScannerWords())
+    scanner = SerialCodeScanner(Path(device), baud=config.scanner.baud, observer=observer)
+    stack.push_async_callback(scanner.close)
+    return scanner
+
+
+def _id_card_reader(config: DaemonConfig, stack: contextlib.AsyncExitStack, trace: Trace) -> ResidentCardReader | None:
+    if config.id_card_reader is None:
+        return None
+    from yikatong.drivers.serial.id_card_reader import SerialIdCardReader
+
+    device = config.id_card_reader.device
+    observer = LineTrace(trace, device, IdCardWords())
+    reader = SerialIdCardReader(Path(device), baud=config.id_card_reader.baud, observer=observer)
+    stack.push_async_callback(reader.close)
+    return reader
 
 
 def _printer(config: DaemonConfig, stack: contextlib.AsyncExitStack, trace: Trace) -> ReceiptPrinter | None:

@@ -172,13 +172,21 @@ def pin_keypad(device: str, seen: KeypadSeen | None) -> Probe:
     return fine("pin-keypad", f"密码键盘 {device} 正常。", f"The PIN keypad {device} answers.")
 
 
-def for_the_customer(name: str, device: str, error: YikatongError | None, *, answered: bool) -> Probe:
-    """Printer or display: without it money is taken all the same."""
+_SILENT: Final = {
+    "printer": Reason.PRINTER_FAILED,
+    "customer-display": Reason.CUSTOMER_DISPLAY_FAILED,
+    "scanner": Reason.SCANNER_FAILED,
+    "id-card-reader": Reason.ID_CARD_READER_FAILED,
+}
+
+
+def beside_the_card(name: str, device: str, error: YikatongError | None, *, answered: bool) -> Probe:
+    """Printer, display, scanner or reader of identity cards: without it money is taken by card all the same."""
     if answered and error is None:
         return fine(name, f"设备 {device} 正常。", f"The device {device} is well.")
     if error is None:
         zh, en = f"设备 {device} 没有应答。", f"The device {device} does not answer."
-        return degraded(name, Reason.PRINTER_FAILED if name == "printer" else Reason.CUSTOMER_DISPLAY_FAILED, zh, en)
+        return degraded(name, _SILENT[name], zh, en)
     return degraded(name, error.reason, f"{error.meaning.zh} ({device})", f"{error.meaning.en} ({device})")
 
 

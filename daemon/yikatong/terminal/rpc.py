@@ -19,7 +19,7 @@ from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
 from yikatong.core.values import Fen, RequestId, TransactionId
 from yikatong.core.words import Word, word
-from yikatong.runtime import wire
+from yikatong.runtime import wire, wire_payer
 from yikatong.runtime.edge import Context, wants_english
 from yikatong.terminal import reconciliation_rpc, slips, watch_rpc
 from yikatong.terminal import transaction_rpc as messages
@@ -69,10 +69,11 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
         return api.ReadCardResponse(card=messages.card(identity, self._terminal.desk.reader.name, full=request.full))
 
     async def GetAccount(self, request: api.GetAccountRequest, context: Context) -> api.GetAccountResponse:
-        identity, account = await self._terminal.account(wait_ms=request.wait_ms)
+        credential = wire_payer.credential_from_wire(request.credential)
+        identified, account = await self._terminal.account(credential, wait_ms=request.wait_ms)
         english = wants_english(context)
         return api.GetAccountResponse(
-            card=messages.card(identity, self._terminal.desk.reader.name, full=False),
+            card=messages.identified(identified, self._terminal.desk.reader.name),
             balance_fen=account.balance.count,
             home_region=account.city.region.code,
             home_city=account.city.name_en if english else account.city.name_zh,
@@ -101,6 +102,7 @@ class TerminalServicer(terminal_pb2_grpc.TerminalServiceServicer):
             purpose=wire.purpose_from_wire(request.purpose),
             state=State.PREPARED,
             confirm_within_ms=request.confirm_within_ms,
+            credential=wire_payer.credential_from_wire(request.credential),
             bill_digest=hashlib.new("sm3", msgspec.json.encode(bill)).hexdigest(),
         )
         done = await self._terminal.runner.debit(

@@ -1,6 +1,6 @@
 """Runs transactions: decide (core.terminal_table), record (journal), do (leg), record.
 
-The way of a debit: `debit` finds out whether the request is known, `_prepare` reads card and PIN, `_happen` makes each
+The way of a debit: `debit` finds out whether the request is known, `_prepare` finds out who pays, `_happen` makes each
 move of the table durable before its effects leave. A caller only waits; what is decided stays decided without it.
 """
 
@@ -47,13 +47,13 @@ from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink
 from yikatong.runtime.store import StoreFailed
 from yikatong.terminal.calls import Calls
-from yikatong.terminal.desk import Desk, addressed, payer_of
 from yikatong.terminal.events import Hub
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.live import DEFAULT_LIMITS, Limits, Live, age_ms, debit_order, uuid7
 from yikatong.terminal.requests import order_taken, require_same
 from yikatong.terminal.session import Session
 from yikatong.terminal.stages import Stage, StageReached, stage_of
+from yikatong.terminal.who_pays import WhoPays, addressed
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Runner:
         journal: Journal,
         link: DebitLink,
         session: Session,
-        desk: Desk,
+        who: WhoPays,
         hub: Hub,
         clock: Clock,
         *,
@@ -81,7 +81,7 @@ class Runner:
         admit: Callable[[], None] = lambda: None,
         new_id: Callable[[Clock], str] = uuid7,
     ) -> None:
-        self._journal, self._session, self._desk, self._calls = journal, session, desk, Calls(link, clock, limits)
+        self._journal, self._session, self._who, self._calls = journal, session, who, Calls(link, clock, limits)
         self._hub, self._clock, self._leave, self._limits, self._self_test = hub, clock, leave, limits, self_test
         self._new_id, self._admit = new_id, admit
         self._live: dict[TransactionId, Live] = {}
@@ -239,7 +239,7 @@ class Runner:
 
     @property
     def at_the_desk(self) -> bool:
-        """Whether a debit is at the card or the PIN now: nobody else should touch the reader."""
+        """Whether a debit is at the card, the code or the PIN now: nobody else should touch the reader."""
         return any(live.row.state is State.PREPARED for live in self._live.values())
 
     async def close(self) -> None:
@@ -267,20 +267,20 @@ class Runner:
         return live
 
     async def _prepare(self, live: Live, *, wait_ms: int, last_try_acknowledged: bool) -> Go | GaveUp:
-        """Everything that can be refused before money is asked for, then the card, then go."""
+        """Everything that can be refused before money is asked for, then who pays, then go."""
         try:
             self._require_no_twin(live)
             granted = self.require_able()
-            async with self._desk.identify(
+            async with self._who.by(live.row.credential).identify(
                 wait_ms=wait_ms,
                 stage=lambda stage: self._stage(live, stage),
                 last_try_acknowledged=last_try_acknowledged,
-            ) as presented:
-                row = addressed(live.row, granted, presented, self._journal.vault)
+            ) as identified:
+                row = addressed(live.row, granted, identified, self._journal.vault)
                 await self._require_settled_card(row)
-                await presented.demand_same_card()
+                await identified.demand_same()
                 self._session.require()
-                live.order = debit_order(row, payer_of(presented.identity), TerminalId(self._session.terminal_id))
+                live.order = debit_order(row, identified.payer, TerminalId(self._session.terminal_id))
                 live.row = replace(row, fingerprint=live.order.fingerprint.hex())
         except YikatongError as error:
             live.refused = error
@@ -319,7 +319,7 @@ class Runner:
         return self._session.require()
 
     async def _require_settled_card(self, row: Transaction) -> None:
-        """One open debit per card: a new one waits for one attempt to reverse the old one."""
+        """One open debit per card, or person: a new one waits for one attempt to reverse the old one."""
         for other in list(self._live.values()):
             if other.row.card_tag == row.card_tag and other.row.state in {State.SENT, State.REVERSING}:
                 other.nudge.set()

@@ -24,6 +24,7 @@ from yikatong.terminal.live import Limits
 from yikatong.terminal.pin_check import PinCheck, PinRules
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.terminal import Terminal
+from yikatong.terminal.who_pays import WhoPays
 
 CONFIRMED_FEN: Final = 3
 REVERSED_FEN: Final = 2
@@ -74,7 +75,7 @@ class TestPath:
             terminal.journal,
             bench.link,
             terminal.session,
-            desk,
+            WhoPays(desk),
             self._told,
             terminal.clock,
             leave=leave,

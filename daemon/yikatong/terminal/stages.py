@@ -9,6 +9,7 @@ from typing import Final
 
 from yikatong.core.credit_table import DECIDED
 from yikatong.core.credit_transaction import Credit
+from yikatong.core.orders import Credential
 from yikatong.core.terminal_table import State
 from yikatong.core.transaction import Transaction
 
@@ -18,6 +19,9 @@ class Party(Enum):
 
     CARD_HOLDER = ("持卡人插卡", "the cardholder to insert the card")
     CARD = ("社会保障卡", "the card")
+    CODE = ("持卡人出示医保电子凭证二维码", "the cardholder to show the e-voucher's code")
+    VOUCHER_SERVICE = ("医保电子凭证服务", "the e-voucher service")
+    ID_CARD = ("持卡人放置居民身份证", "the cardholder to lay the resident identity card on its reader")
     KEYPAD = ("持卡人在密码键盘上输入社会保障卡密码", "the social security PIN at the keypad")
     GATEWAY = ("网关", "the gateway")
     HOME_CITY = ("参保地", "the home city")
@@ -33,6 +37,15 @@ class Stage(Enum):
     WAITING_FOR_PIN = (
         "请在密码键盘上输入社会保障卡密码（不是银行卡密码）。",
         "Enter the social security PIN (not the bank's) on the keypad.",
+    )
+    WAITING_FOR_CODE = (
+        "请把医保电子凭证二维码对准扫码窗口。",
+        "Hold the e-voucher's code before the scanner.",
+    )
+    RESOLVING_CODE = ("正在核验医保电子凭证，请稍候。", "The e-voucher is being checked; please wait.")
+    WAITING_FOR_ID_CARD = (
+        "请把居民身份证放在身份证阅读器上，读完前不要移动。",
+        "Lay the resident identity card on its reader and leave it there until it has been read.",
     )
     ASKING_CITY = ("正在向参保地扣款，请稍候。", "Asking the home city for the debit; please wait.")
     WAITING_FOR_CONFIRMATION = (
@@ -54,12 +67,28 @@ class Stage(Enum):
     GIVING_BACK = ("正在退款，请勿另付现金。", "The credit is being settled; do not pay it in cash.")
     DONE = ("交易结束，请取卡。", "Done; take the card.")
 
+    def prompt(self, credential: Credential) -> tuple[str, str]:
+        """The value, without a card to take where none was used."""
+        return self.value if credential is Credential.CARD else _WITHOUT_CARD.get(self, self.value)
 
-AT_THE_DESK: Final = frozenset({Stage.WAITING_FOR_CARD, Stage.READING_CARD, Stage.WAITING_FOR_PIN})
+
+AT_THE_DESK: Final = frozenset(
+    {
+        Stage.WAITING_FOR_CARD,
+        Stage.READING_CARD,
+        Stage.WAITING_FOR_PIN,
+        Stage.WAITING_FOR_CODE,
+        Stage.RESOLVING_CODE,
+        Stage.WAITING_FOR_ID_CARD,
+    }
+)
 PARTIES: Final = {
     Stage.WAITING_FOR_CARD: Party.CARD_HOLDER,
     Stage.READING_CARD: Party.CARD,
     Stage.WAITING_FOR_PIN: Party.KEYPAD,
+    Stage.WAITING_FOR_CODE: Party.CODE,
+    Stage.RESOLVING_CODE: Party.VOUCHER_SERVICE,
+    Stage.WAITING_FOR_ID_CARD: Party.ID_CARD,
     Stage.ASKING_CITY: Party.HOME_CITY,
     Stage.WAITING_FOR_CONFIRMATION: Party.HIS,
     Stage.REVERSING: Party.HOME_CITY,
@@ -68,13 +97,24 @@ PARTIES: Final = {
     Stage.GIVING_BACK: Party.HOME_CITY,
 }
 """Whom we wait for while everything works; without the gateway it is the gateway (`waits_for`)."""
-_OVER_THE_GATEWAY: Final = frozenset({Stage.ASKING_CITY, Stage.REVERSING, Stage.GIVING_BACK})
+_OVER_THE_GATEWAY: Final = frozenset({Stage.RESOLVING_CODE, Stage.ASKING_CITY, Stage.REVERSING, Stage.GIVING_BACK})
+_ANSWERING: Final = frozenset({Party.GATEWAY, Party.HOME_CITY, Party.VOUCHER_SERVICE})
 _STAGES: Final = {
     State.SENT: Stage.ASKING_CITY,
     State.HELD: Stage.WAITING_FOR_CONFIRMATION,
     State.REVERSING: Stage.REVERSING,
     State.ACCEPTED: Stage.REVERSAL_PROMISED,
     State.MANUAL: Stage.WAITING_FOR_OPERATOR,
+}
+
+
+_WITHOUT_CARD: Final = {
+    Stage.WAITING_FOR_CONFIRMATION: ("已扣款；等待收费系统确认。", "Debited. The HIS has to confirm it."),
+    Stage.REVERSING: (
+        "正在自动冲正，本笔最终不扣款；请勿再次收费。",
+        "It is being reversed, and in the end nothing is taken; do not charge again.",
+    ),
+    Stage.DONE: ("交易结束。", "Done."),
 }
 
 
@@ -133,7 +173,7 @@ class Waiting:
 
     def sentence_zh(self) -> str:
         usual = f"通常 {_zh(_up(self.usual.most_ms))}内" if self.usual else "通常用时尚不清楚"
-        answer = "答复" if self.party in {Party.GATEWAY, Party.HOME_CITY} else ""
+        answer = "答复" if self.party in _ANSWERING else ""
         said = f"正在等待{self.party_zh}{answer}，已 {_zh(self.elapsed_ms // 1000)}，{usual}"
         if self.attempts > 1:
             said += f"，第 {self.attempts} 次询问"

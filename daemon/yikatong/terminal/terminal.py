@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from yikatong.core.card import CardIdentity
-from yikatong.core.orders import Account
-from yikatong.core.ports import CardAuthenticator, CustomerDisplay, ReceiptPrinter
+from yikatong.core.orders import Account, Credential
+from yikatong.core.ports import CardAuthenticator, CodeScanner, CustomerDisplay, ReceiptPrinter, ResidentCardReader
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime.clock import Clock
 from yikatong.runtime.leg import DebitLink, LinkDown
 from yikatong.terminal.config import DaemonConfig
 from yikatong.terminal.credits import Credits
-from yikatong.terminal.desk import Desk, payer_of
+from yikatong.terminal.desk import Desk
 from yikatong.terminal.events import Hub, Readiness
 from yikatong.terminal.journal import Journal
 from yikatong.terminal.reconciliation import Reconciliation
 from yikatong.terminal.recovered import Recovered
 from yikatong.terminal.runner import Runner
 from yikatong.terminal.session import Session
+from yikatong.terminal.who_pays import Identified, WhoPays
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,14 @@ class Terminal:
     session: Session
     link: DebitLink
     desk: Desk
+    who: WhoPays
     runner: Runner
     credits: Credits
     reconciliation: Reconciliation
     recovered: Recovered
     authenticator: CardAuthenticator | None = None
+    scanner: CodeScanner | None = None
+    id_card_reader: ResidentCardReader | None = None
     printer: ReceiptPrinter | None = None
     display: CustomerDisplay | None = None
 
@@ -65,17 +68,17 @@ class Terminal:
         reason = self.not_ready()
         return Readiness(reason.value if reason else "")
 
-    async def account(self, *, wait_ms: int) -> tuple[CardIdentity, Account]:
-        """The card at the reader and its personal account. Raises YikatongError, also for an account that can't pay."""
+    async def account(self, credential: Credential, *, wait_ms: int) -> tuple[Identified, Account]:
+        """Who it is, and the personal account. Raises YikatongError, also for an account that can't pay."""
         self.session.require()
-        identity = await self.desk.read(wait_ms=wait_ms)
+        identified = await self.who.by(credential).look(wait_ms=wait_ms)
         try:
-            account = await self.link.account(payer_of(identity), None)
+            account = await self.link.account(identified.payer, None)
         except LinkDown as error:
             raise YikatongError(Reason.GATEWAY_UNREACHABLE, "the enquiry got no answer") from error
         if account.reason is not None:
             raise YikatongError(account.reason, "the account can't be used")
-        return identity, account
+        return identified, account
 
     async def keep_signed_in(self) -> None:
         """Signs in, and watches the link: when it comes back, what waits to be repeated is repeated at once."""

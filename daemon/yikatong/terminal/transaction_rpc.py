@@ -15,7 +15,8 @@ from yikatong.core.reasons import MEANING, Moved, Reason, Retry
 from yikatong.core.terminal_table import Told, Verdict, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.core.words import Word, advice, word
-from yikatong.runtime import wire
+from yikatong.runtime import wire, wire_payer
+from yikatong.terminal.who_pays import Identified
 
 _STATES: Final = {told: api.TransactionState.Value(f"TRANSACTION_STATE_{told.value}") for told in Told}
 _KINDS: Final = {kind: api.TransactionKind.Value(f"TRANSACTION_KIND_{kind.value}") for kind in CreditKind}
@@ -34,6 +35,7 @@ def debit(row: Transaction, *, english: bool) -> api.Transaction:
     wired.kind = api.TRANSACTION_KIND_DEBIT
     wired.resolves_to = _STATES[told.resolves_to] if told.resolves_to else api.TRANSACTION_STATE_UNSPECIFIED
     wired.confirmed = row.confirmed
+    wired.credential = wire_payer.credential_to_wire(row.credential)
     if row.confirm_by:
         wired.confirm_by.FromDatetime(datetime.fromisoformat(row.confirm_by))
     if row.initial_pin:
@@ -97,6 +99,13 @@ def _wired(
         if text := getattr(row, name):
             getattr(wired, name).FromDatetime(datetime.fromisoformat(text))
     return wired
+
+
+def identified(who: Identified, reader: str) -> api.Card:
+    """Masked: the card, or of whoever shows another credential number and name alone."""
+    if who.card is not None:
+        return card(who.card, reader, full=False)
+    return api.Card(social_security_number=who.number_masked, name=str(who.name))
 
 
 def card(identity: CardIdentity, reader: str, *, full: bool) -> api.Card:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from yikatong.core.orders import Payer
+from yikatong.core.orders import CardPayer, Credential, IdCardPayer, Payer, VoucherPayer
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import CardIdentificationCode, CardNumber, Region, SocialSecurityNumber
 from yikatong.runtime.keyfile import Seal, load_or_create
@@ -37,17 +37,13 @@ class Vault:
         """The same for the same card, and useless without the key: 32 hexadecimal digits."""
         return self.mac(b"card" + code.reveal()).hex()[:32]
 
+    def person_tag(self, number: SocialSecurityNumber) -> str:
+        """As `card_tag`, for a person who pays without the card."""
+        return self.mac(b"person" + number.reveal().encode()).hex()[:32]
+
     def seal(self, payer: Payer, *, transaction_id: str) -> str:
-        """The payer, readable only with our key and only for this transaction; hexadecimal."""
-        plain = msgspec.json.encode(
-            (
-                payer.social_security_number.reveal(),
-                payer.card_number.reveal(),
-                payer.identification_code.reveal().hex(),
-                payer.card_region.code,
-            )
-        )
-        return self._seal.close(plain, subject=transaction_id).hex()
+        """The payer (of a voucher no proof), readable only with our key and only for this transaction; hexadecimal."""
+        return self._seal.close(msgspec.json.encode(payer.fields), subject=transaction_id).hex()
 
     def unseal(self, sealed: str, *, transaction_id: str) -> Payer:
         """Raises YikatongError JOURNAL_UNAVAILABLE where it was not sealed by this key for this transaction."""
@@ -55,7 +51,17 @@ class Vault:
             plain = self._seal.open(bytes.fromhex(sealed), subject=transaction_id)
         except YikatongError as error:
             raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "a sealed payer can't be opened") from error
-        number, card, code, region = msgspec.json.decode(plain, type=tuple[str, str, str, str])
-        return Payer(
-            SocialSecurityNumber(number), CardNumber(card), CardIdentificationCode(bytes.fromhex(code)), Region(region)
-        )
+        match msgspec.json.decode(plain, type=tuple[str, ...]):
+            case (Credential.VOUCHER.value, number, region):
+                return VoucherPayer(SocialSecurityNumber(number), Region(region) if region else None)
+            case (Credential.RESIDENT_ID.value, number):
+                return IdCardPayer(SocialSecurityNumber(number))
+            case (number, card, code, region):
+                return CardPayer(
+                    SocialSecurityNumber(number),
+                    CardNumber(card),
+                    CardIdentificationCode(bytes.fromhex(code)),
+                    Region(region),
+                )
+            case _:
+                raise YikatongError(Reason.JOURNAL_UNAVAILABLE, "a sealed payer is none")

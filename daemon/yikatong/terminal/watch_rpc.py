@@ -9,6 +9,7 @@ from typing import Final
 from yikatong.api.terminal.v1 import terminal_pb2 as api
 from yikatong.core.card import ReaderState
 from yikatong.core.credit_transaction import Credit
+from yikatong.core.orders import Credential
 from yikatong.core.terminal_table import Told, verdict
 from yikatong.core.transaction import Transaction
 from yikatong.terminal import transaction_rpc as messages
@@ -70,10 +71,11 @@ def event(terminal: Terminal, happening: Happening, *, english: bool) -> api.Wat
 
 def _stage(terminal: Terminal, reached: StageReached, *, english: bool) -> api.StageEvent:
     row, stage = reached.row, reached.stage
+    credential = row.credential if isinstance(row, Transaction) else Credential.CARD
     told = api.StageEvent(
         request_id=row.request_id,
         stage=_STAGES[stage],
-        prompt=stage.value[1 if english else 0],
+        prompt=stage.prompt(credential)[1 if english else 0],
         transaction_id=row.transaction_id,
         order_no=row.order_no,
         order_part=row.order_part,

@@ -98,6 +98,7 @@ class SignInResponse(google.protobuf.message.Message):
     FAULT_HOTLINE_FIELD_NUMBER: builtins.int
     ACCOUNTING_DATE_FIELD_NUMBER: builtins.int
     AUTHENTICATES_CARDS_FIELD_NUMBER: builtins.int
+    RESOLVES_VOUCHERS_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     institution: builtins.str
     institution_name: builtins.str
@@ -109,6 +110,8 @@ class SignInResponse(google.protobuf.message.Message):
     """Accounting date, YYYY-MM-DD."""
     authenticates_cards: builtins.bool
     """Whether AuthenticateCard has a security module behind it."""
+    resolves_vouchers: builtins.bool
+    """Whether ResolveVoucher has an e-voucher service behind it."""
     @property
     def gateway_time(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     def __init__(
@@ -123,9 +126,10 @@ class SignInResponse(google.protobuf.message.Message):
         fault_hotline: builtins.str = ...,
         accounting_date: builtins.str = ...,
         authenticates_cards: builtins.bool = ...,
+        resolves_vouchers: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["gateway_time", b"gateway_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "authenticates_cards", b"authenticates_cards", "epoch", b"epoch", "fault_hotline", b"fault_hotline", "gateway_time", b"gateway_time", "institution", b"institution", "institution_name", b"institution_name", "policy_hotline", b"policy_hotline", "treatment_region", b"treatment_region"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "authenticates_cards", b"authenticates_cards", "epoch", b"epoch", "fault_hotline", b"fault_hotline", "gateway_time", b"gateway_time", "institution", b"institution", "institution_name", b"institution_name", "policy_hotline", b"policy_hotline", "resolves_vouchers", b"resolves_vouchers", "treatment_region", b"treatment_region"]) -> None: ...
 
 Global___SignInResponse: typing_extensions.TypeAlias = SignInResponse
 
@@ -254,6 +258,55 @@ class AuthenticateCardResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["cryptogram", b"cryptogram"]) -> None: ...
 
 Global___AuthenticateCardResponse: typing_extensions.TypeAlias = AuthenticateCardResponse
+
+@typing.final
+class ResolveVoucherRequest(google.protobuf.message.Message):
+    """The terminal is the one whose certificate asks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: builtins.int
+    code: builtins.str
+    """What was scanned: opaque, good for seconds, and whoever has it pays with it. It is in no log and no store."""
+    def __init__(
+        self,
+        *,
+        code: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code"]) -> None: ...
+
+Global___ResolveVoucherRequest: typing_extensions.TypeAlias = ResolveVoucherRequest
+
+@typing.final
+class ResolveVoucherResponse(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SOCIAL_SECURITY_NUMBER_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    INSURED_REGION_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    VALID_MS_FIELD_NUMBER: builtins.int
+    social_security_number: builtins.str
+    """Social security number (社会保障号码), 18 characters."""
+    name: builtins.str
+    insured_region: builtins.str
+    """Where the service says that the person is insured, six digits: a hint. Empty: it does not say."""
+    proof: builtins.bytes
+    """For the payer of one debit: opaque, bound to this terminal and person, and to the code, which pays once."""
+    valid_ms: builtins.int
+    """How long the proof is good, from now."""
+    def __init__(
+        self,
+        *,
+        social_security_number: builtins.str = ...,
+        name: builtins.str = ...,
+        insured_region: builtins.str = ...,
+        proof: builtins.bytes = ...,
+        valid_ms: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["insured_region", b"insured_region", "name", b"name", "proof", b"proof", "social_security_number", b"social_security_number", "valid_ms", b"valid_ms"]) -> None: ...
+
+Global___ResolveVoucherResponse: typing_extensions.TypeAlias = ResolveVoucherResponse
 
 @typing.final
 class GetAccountRequest(google.protobuf.message.Message):

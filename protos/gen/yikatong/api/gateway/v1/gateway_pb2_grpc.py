@@ -50,6 +50,11 @@ class GatewayServiceStub(object):
                 request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.AuthenticateCardRequest.SerializeToString,
                 response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.AuthenticateCardResponse.FromString,
                 _registered_method=True)
+        self.ResolveVoucher = channel.unary_unary(
+                '/yikatong.api.gateway.v1.GatewayService/ResolveVoucher',
+                request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ResolveVoucherRequest.SerializeToString,
+                response_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ResolveVoucherResponse.FromString,
+                _registered_method=True)
         self.GetAccount = channel.unary_unary(
                 '/yikatong.api.gateway.v1.GatewayService/GetAccount',
                 request_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.GetAccountRequest.SerializeToString,
@@ -118,6 +123,14 @@ class GatewayServiceServicer(object):
     def AuthenticateCard(self, request, context):
         """Has the security module (加密机) say whether a card is genuine, and answer its challenge. Refused where the terminal
         is not registered, its institution has no agreement in force, or it asks too often. Moves no money.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveVoucher(self, request, context):
+        """Has the e-voucher service (医保电子凭证) say whose code a terminal has scanned. Refused where the terminal is not
+        registered, its institution has no agreement in force, or it asks too often. Moves no money.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -204,6 +217,11 @@ def add_GatewayServiceServicer_to_server(servicer, server):
                     servicer.AuthenticateCard,
                     request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.AuthenticateCardRequest.FromString,
                     response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.AuthenticateCardResponse.SerializeToString,
+            ),
+            'ResolveVoucher': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveVoucher,
+                    request_deserializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ResolveVoucherRequest.FromString,
+                    response_serializer=yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ResolveVoucherResponse.SerializeToString,
             ),
             'GetAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAccount,
@@ -333,6 +351,33 @@ class GatewayService(object):
             '/yikatong.api.gateway.v1.GatewayService/AuthenticateCard',
             yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.AuthenticateCardRequest.SerializeToString,
             yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.AuthenticateCardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveVoucher(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/yikatong.api.gateway.v1.GatewayService/ResolveVoucher',
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ResolveVoucherRequest.SerializeToString,
+            yikatong_dot_api_dot_gateway_dot_v1_dot_gateway__pb2.ResolveVoucherResponse.FromString,
             options,
             channel_credentials,
             insecure,

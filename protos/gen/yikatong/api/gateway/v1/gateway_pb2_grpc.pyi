@@ -73,6 +73,22 @@ _GatewayServiceAuthenticateCardType = typing_extensions.TypeVar(
     ],
 )
 
+_GatewayServiceResolveVoucherType = typing_extensions.TypeVar(
+    '_GatewayServiceResolveVoucherType',
+    grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse,
+    ],
+)
+
 _GatewayServiceGetAccountType = typing_extensions.TypeVar(
     '_GatewayServiceGetAccountType',
     grpc.UnaryUnaryMultiCallable[
@@ -217,7 +233,7 @@ _GatewayServiceReportSelfTestType = typing_extensions.TypeVar(
     ],
 )
 
-class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServiceSignOutType, _GatewayServiceAuthenticateCardType, _GatewayServiceGetAccountType, _GatewayServiceDebitType, _GatewayServiceConfirmType, _GatewayServiceReverseType, _GatewayServiceCancelType, _GatewayServiceRefundType, _GatewayServiceGetTransactionType, _GatewayServiceReconcileType, _GatewayServiceReportSelfTestType]):
+class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServiceSignOutType, _GatewayServiceAuthenticateCardType, _GatewayServiceResolveVoucherType, _GatewayServiceGetAccountType, _GatewayServiceDebitType, _GatewayServiceConfirmType, _GatewayServiceReverseType, _GatewayServiceCancelType, _GatewayServiceRefundType, _GatewayServiceGetTransactionType, _GatewayServiceReconcileType, _GatewayServiceReportSelfTestType]):
     """mTLS: the certificate's common name is the terminal; a body that names another terminal is refused."""
 
     @typing.overload
@@ -233,6 +249,10 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
             yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherRequest,
+            yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetAccountRequest,
@@ -287,6 +307,10 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
             yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherRequest,
+            yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             yikatong.api.gateway.v1.gateway_pb2.GetAccountRequest,
             yikatong.api.gateway.v1.gateway_pb2.GetAccountResponse,
         ],
@@ -335,6 +359,11 @@ class GatewayServiceStub(typing.Generic[_GatewayServiceSignInType, _GatewayServi
     is not registered, its institution has no agreement in force, or it asks too often. Moves no money.
     """
 
+    ResolveVoucher: _GatewayServiceResolveVoucherType
+    """Has the e-voucher service (医保电子凭证) say whose code a terminal has scanned. Refused where the terminal is not
+    registered, its institution has no agreement in force, or it asks too often. Moves no money.
+    """
+
     GetAccount: _GatewayServiceGetAccountType
     """State and balance of the payer's personal account in the home city."""
 
@@ -376,6 +405,10 @@ GatewayServiceAsyncStub: typing_extensions.TypeAlias = GatewayServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardRequest,
         yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherRequest,
+        yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         yikatong.api.gateway.v1.gateway_pb2.GetAccountRequest,
@@ -442,6 +475,16 @@ class GatewayServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.AuthenticateCardResponse]]:
         """Has the security module (加密机) say whether a card is genuine, and answer its challenge. Refused where the terminal
         is not registered, its institution has no agreement in force, or it asks too often. Moves no money.
+        """
+
+    @abc.abstractmethod
+    def ResolveVoucher(
+        self,
+        request: yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse, collections.abc.Awaitable[yikatong.api.gateway.v1.gateway_pb2.ResolveVoucherResponse]]:
+        """Has the e-voucher service (医保电子凭证) say whose code a terminal has scanned. Refused where the terminal is not
+        registered, its institution has no agreement in force, or it asks too often. Moves no money.
         """
 
     @abc.abstractmethod

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!yikatong/api/money/v1/money.proto\x12\x15yikatong.api.money.v1\x1a\x1b\x62uf/validate/validate.proto\"\xd0\x01\n\x05Payer\x12\x38\n\x16social_security_number\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9]{17}[0-9X]$\x12,\n\x0b\x63\x61rd_number\x18\x02 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^[0-9A-Z]{1,27}$\x12\x37\n\x18\x63\x61rd_identification_code\x18\x03 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9A-F]{32}$\x12&\n\x0b\x63\x61rd_region\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\"\x82\x04\n\nDebitOrder\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12+\n\x0binstitution\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^[HP][0-9]{11}$\x12\x1e\n\x0bterminal_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12+\n\x10treatment_region\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12\x1d\n\nrequest_id\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x08order_no\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\norder_part\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18\x10\x12 \n\namount_fen\x18\x08 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xc2\xd7/ \x00\x12;\n\x07purpose\x18\t \x01(\x0e\x32\x1e.yikatong.api.money.v1.PurposeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x33\n\x05payer\x18\n \x01(\x0b\x32\x1c.yikatong.api.money.v1.PayerB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\x0b\x66ingerprint\x18\x0b \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\r\n\x05\x65poch\x18\x0c \x01(\r\x12\x10\n\x08sequence\x18\r \x01(\x04\x12\x13\n\x0bhome_region\x18\x0e \x01(\t\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x0f \x01(\t\"\xc7\x02\n\x0b\x44\x65\x62itAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x34\n\x07outcome\x18\x02 \x01(\x0e\x32#.yikatong.api.money.v1.DebitOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\x12\x12\n\namount_fen\x18\x05 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\x0c\x12\x13\n\x0b\x62\x61lance_fen\x18\x07 \x01(\x03\x12\x13\n\x0bhome_region\x18\x08 \x01(\t\x12\x14\n\x0chome_city_zh\x18\t \x01(\t\x12\x14\n\x0chome_city_en\x18\n \x01(\t\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x0b \x01(\t\x12\x11\n\tconfirmed\x18\x0c \x01(\x08\x12\x1c\n\x14other_transaction_id\x18\r \x01(\t\"\x8b\x01\n\rReversalOrder\x12;\n\x08original\x18\x01 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\x12=\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32$.yikatong.api.money.v1.ReversalCauseB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x84\x01\n\x0eReversalAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x37\n\x07outcome\x18\x02 \x01(\x0e\x32&.yikatong.api.money.v1.ReversalOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\"_\n\rConfirmAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x36\n\x07outcome\x18\x02 \x01(\x0e\x32%.yikatong.api.money.v1.ConfirmOutcome\"\xa1\x02\n\x0b\x43reditOrder\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12;\n\x04kind\x18\x02 \x01(\x0e\x32!.yikatong.api.money.v1.CreditKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12;\n\x08original\x18\x03 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\x12 \n\namount_fen\x18\x04 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xc2\xd7/ \x00\x12\x1d\n\nrequest_id\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\x0b\x66ingerprint\x18\x06 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x07 \x01(\t\"\xa2\x02\n\x0c\x43reditAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.yikatong.api.money.v1.CreditOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\x12\x12\n\namount_fen\x18\x05 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\x0c\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x07 \x01(\t\x12\x16\n\x0erefundable_fen\x18\x08 \x01(\x03\x12\x18\n\x0b\x62\x61lance_fen\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x14other_transaction_id\x18\n \x01(\tB\x0e\n\x0c_balance_fen\"u\n\rAccountAnswer\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61lance_fen\x18\x02 \x01(\x03\x12\x13\n\x0bhome_region\x18\x03 \x01(\t\x12\x14\n\x0chome_city_zh\x18\x04 \x01(\t\x12\x14\n\x0chome_city_en\x18\x05 \x01(\t*\x7f\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x1d\n\x19PURPOSE_PHARMACY_PURCHASE\x10\x01\x12\x1b\n\x17PURPOSE_OUTPATIENT_BILL\x10\x02\x12\x1f\n\x1bPURPOSE_INPATIENT_SELF_PAID\x10\x03*\xf5\x01\n\x0c\x44\x65\x62itOutcome\x12\x1d\n\x19\x44\x45\x42IT_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45\x42IT_OUTCOME_POSTED\x10\x01\x12\x1a\n\x16\x44\x45\x42IT_OUTCOME_DECLINED\x10\x02\x12\"\n\x1e\x44\x45\x42IT_OUTCOME_ALREADY_REVERSED\x10\x03\x12\x19\n\x15\x44\x45\x42IT_OUTCOME_UNKNOWN\x10\x04\x12\x1b\n\x17\x44\x45\x42IT_OUTCOME_NOT_FOUND\x10\x05\x12\x18\n\x14\x44\x45\x42IT_OUTCOME_FENCED\x10\x06\x12\x1a\n\x16\x44\x45\x42IT_OUTCOME_CONFLICT\x10\x07*\xc5\x01\n\rReversalCause\x12\x1e\n\x1aREVERSAL_CAUSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REVERSAL_CAUSE_TIMEOUT\x10\x01\x12\x1d\n\x19REVERSAL_CAUSE_BAD_ANSWER\x10\x02\x12\x1c\n\x18REVERSAL_CAUSE_CANCELLED\x10\x03\x12\x1b\n\x17REVERSAL_CAUSE_RECOVERY\x10\x04\x12\x1e\n\x1aREVERSAL_CAUSE_UNCONFIRMED\x10\x05*\xf0\x01\n\x0fReversalOutcome\x12 \n\x1cREVERSAL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19REVERSAL_OUTCOME_REVERSED\x10\x01\x12\x1f\n\x1bREVERSAL_OUTCOME_TOMBSTONED\x10\x02\x12!\n\x1dREVERSAL_OUTCOME_WAS_DECLINED\x10\x03\x12\x1d\n\x19REVERSAL_OUTCOME_ACCEPTED\x10\x04\x12\x1b\n\x17REVERSAL_OUTCOME_DENIED\x10\x05\x12\x1c\n\x18REVERSAL_OUTCOME_UNKNOWN\x10\x06*\x8b\x01\n\x0e\x43onfirmOutcome\x12\x1f\n\x1b\x43ONFIRM_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ONFIRM_OUTCOME_CONFIRMED\x10\x01\x12\x1c\n\x18\x43ONFIRM_OUTCOME_REVERSED\x10\x02\x12\x1b\n\x17\x43ONFIRM_OUTCOME_UNKNOWN\x10\x03*_\n\nCreditKind\x12\x1b\n\x17\x43REDIT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43REDIT_KIND_CANCELLATION\x10\x01\x12\x16\n\x12\x43REDIT_KIND_REFUND\x10\x02*\xbf\x01\n\rCreditOutcome\x12\x1e\n\x1a\x43REDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REDIT_OUTCOME_CREDITED\x10\x01\x12\x1b\n\x17\x43REDIT_OUTCOME_DECLINED\x10\x02\x12\x1b\n\x17\x43REDIT_OUTCOME_ACCEPTED\x10\x03\x12\x1a\n\x16\x43REDIT_OUTCOME_UNKNOWN\x10\x04\x12\x1b\n\x17\x43REDIT_OUTCOME_CONFLICT\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!yikatong/api/money/v1/money.proto\x12\x15yikatong.api.money.v1\x1a\x1b\x62uf/validate/validate.proto\"\xde\x02\n\x05Payer\x12\x38\n\x16social_security_number\x18\x01 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^[0-9]{17}[0-9X]$\x12,\n\x0b\x63\x61rd_number\x18\x02 \x01(\tB\x17\xbaH\x14r\x12\x32\x10^[0-9A-Z]{0,27}$\x12:\n\x18\x63\x61rd_identification_code\x18\x03 \x01(\tB\x18\xbaH\x15r\x13\x32\x11^([0-9A-F]{32})?$\x12)\n\x0b\x63\x61rd_region\x18\x04 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([0-9]{6})?$\x12?\n\ncredential\x18\x05 \x01(\x0e\x32!.yikatong.api.money.v1.CredentialB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12,\n\x0einsured_region\x18\x06 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^([0-9]{6})?$\x12\x17\n\x05proof\x18\x07 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80\x04\"\x82\x04\n\nDebitOrder\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12+\n\x0binstitution\x18\x02 \x01(\tB\x16\xbaH\x13r\x11\x32\x0f^[HP][0-9]{11}$\x12\x1e\n\x0bterminal_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \x12+\n\x10treatment_region\x18\x04 \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[0-9]{6}$\x12\x1d\n\nrequest_id\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\x08order_no\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1b\n\norder_part\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18\x10\x12 \n\namount_fen\x18\x08 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xc2\xd7/ \x00\x12;\n\x07purpose\x18\t \x01(\x0e\x32\x1e.yikatong.api.money.v1.PurposeB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x33\n\x05payer\x18\n \x01(\x0b\x32\x1c.yikatong.api.money.v1.PayerB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\x0b\x66ingerprint\x18\x0b \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\r\n\x05\x65poch\x18\x0c \x01(\r\x12\x10\n\x08sequence\x18\r \x01(\x04\x12\x13\n\x0bhome_region\x18\x0e \x01(\t\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x0f \x01(\t\"\xc7\x02\n\x0b\x44\x65\x62itAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x34\n\x07outcome\x18\x02 \x01(\x0e\x32#.yikatong.api.money.v1.DebitOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\x12\x12\n\namount_fen\x18\x05 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\x0c\x12\x13\n\x0b\x62\x61lance_fen\x18\x07 \x01(\x03\x12\x13\n\x0bhome_region\x18\x08 \x01(\t\x12\x14\n\x0chome_city_zh\x18\t \x01(\t\x12\x14\n\x0chome_city_en\x18\n \x01(\t\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x0b \x01(\t\x12\x11\n\tconfirmed\x18\x0c \x01(\x08\x12\x1c\n\x14other_transaction_id\x18\r \x01(\t\"\x8b\x01\n\rReversalOrder\x12;\n\x08original\x18\x01 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\x12=\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32$.yikatong.api.money.v1.ReversalCauseB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\x84\x01\n\x0eReversalAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x37\n\x07outcome\x18\x02 \x01(\x0e\x32&.yikatong.api.money.v1.ReversalOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\"_\n\rConfirmAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x36\n\x07outcome\x18\x02 \x01(\x0e\x32%.yikatong.api.money.v1.ConfirmOutcome\"\xa1\x02\n\x0b\x43reditOrder\x12 \n\x0etransaction_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12;\n\x04kind\x18\x02 \x01(\x0e\x32!.yikatong.api.money.v1.CreditKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12;\n\x08original\x18\x03 \x01(\x0b\x32!.yikatong.api.money.v1.DebitOrderB\x06\xbaH\x03\xc8\x01\x01\x12 \n\namount_fen\x18\x04 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\xc2\xd7/ \x00\x12\x1d\n\nrequest_id\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\x0b\x66ingerprint\x18\x06 \x01(\x0c\x42\x07\xbaH\x04z\x02h \x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x07 \x01(\t\"\xa2\x02\n\x0c\x43reditAnswer\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.yikatong.api.money.v1.CreditOutcome\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x11\n\treference\x18\x04 \x01(\t\x12\x12\n\namount_fen\x18\x05 \x01(\x03\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\x0c\x12\x17\n\x0f\x61\x63\x63ounting_date\x18\x07 \x01(\t\x12\x16\n\x0erefundable_fen\x18\x08 \x01(\x03\x12\x18\n\x0b\x62\x61lance_fen\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x14other_transaction_id\x18\n \x01(\tB\x0e\n\x0c_balance_fen\"u\n\rAccountAnswer\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x61lance_fen\x18\x02 \x01(\x03\x12\x13\n\x0bhome_region\x18\x03 \x01(\t\x12\x14\n\x0chome_city_zh\x18\x04 \x01(\t\x12\x14\n\x0chome_city_en\x18\x05 \x01(\t*\x7f\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x1d\n\x19PURPOSE_PHARMACY_PURCHASE\x10\x01\x12\x1b\n\x17PURPOSE_OUTPATIENT_BILL\x10\x02\x12\x1f\n\x1bPURPOSE_INPATIENT_SELF_PAID\x10\x03*q\n\nCredential\x12\x1a\n\x16\x43REDENTIAL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43REDENTIAL_CARD\x10\x01\x12\x16\n\x12\x43REDENTIAL_VOUCHER\x10\x02\x12\x1a\n\x16\x43REDENTIAL_RESIDENT_ID\x10\x03*\xf5\x01\n\x0c\x44\x65\x62itOutcome\x12\x1d\n\x19\x44\x45\x42IT_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44\x45\x42IT_OUTCOME_POSTED\x10\x01\x12\x1a\n\x16\x44\x45\x42IT_OUTCOME_DECLINED\x10\x02\x12\"\n\x1e\x44\x45\x42IT_OUTCOME_ALREADY_REVERSED\x10\x03\x12\x19\n\x15\x44\x45\x42IT_OUTCOME_UNKNOWN\x10\x04\x12\x1b\n\x17\x44\x45\x42IT_OUTCOME_NOT_FOUND\x10\x05\x12\x18\n\x14\x44\x45\x42IT_OUTCOME_FENCED\x10\x06\x12\x1a\n\x16\x44\x45\x42IT_OUTCOME_CONFLICT\x10\x07*\xc5\x01\n\rReversalCause\x12\x1e\n\x1aREVERSAL_CAUSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16REVERSAL_CAUSE_TIMEOUT\x10\x01\x12\x1d\n\x19REVERSAL_CAUSE_BAD_ANSWER\x10\x02\x12\x1c\n\x18REVERSAL_CAUSE_CANCELLED\x10\x03\x12\x1b\n\x17REVERSAL_CAUSE_RECOVERY\x10\x04\x12\x1e\n\x1aREVERSAL_CAUSE_UNCONFIRMED\x10\x05*\xf0\x01\n\x0fReversalOutcome\x12 \n\x1cREVERSAL_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19REVERSAL_OUTCOME_REVERSED\x10\x01\x12\x1f\n\x1bREVERSAL_OUTCOME_TOMBSTONED\x10\x02\x12!\n\x1dREVERSAL_OUTCOME_WAS_DECLINED\x10\x03\x12\x1d\n\x19REVERSAL_OUTCOME_ACCEPTED\x10\x04\x12\x1b\n\x17REVERSAL_OUTCOME_DENIED\x10\x05\x12\x1c\n\x18REVERSAL_OUTCOME_UNKNOWN\x10\x06*\x8b\x01\n\x0e\x43onfirmOutcome\x12\x1f\n\x1b\x43ONFIRM_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x43ONFIRM_OUTCOME_CONFIRMED\x10\x01\x12\x1c\n\x18\x43ONFIRM_OUTCOME_REVERSED\x10\x02\x12\x1b\n\x17\x43ONFIRM_OUTCOME_UNKNOWN\x10\x03*_\n\nCreditKind\x12\x1b\n\x17\x43REDIT_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43REDIT_KIND_CANCELLATION\x10\x01\x12\x16\n\x12\x43REDIT_KIND_REFUND\x10\x02*\xbf\x01\n\rCreditOutcome\x12\x1e\n\x1a\x43REDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REDIT_OUTCOME_CREDITED\x10\x01\x12\x1b\n\x17\x43REDIT_OUTCOME_DECLINED\x10\x02\x12\x1b\n\x17\x43REDIT_OUTCOME_ACCEPTED\x10\x03\x12\x1a\n\x16\x43REDIT_OUTCOME_UNKNOWN\x10\x04\x12\x1b\n\x17\x43REDIT_OUTCOME_CONFLICT\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYER'].fields_by_name['social_security_number']._loaded_options = None
   _globals['_PAYER'].fields_by_name['social_security_number']._serialized_options = b'\272H\025r\0232\021^[0-9]{17}[0-9X]$'
   _globals['_PAYER'].fields_by_name['card_number']._loaded_options = None
-  _globals['_PAYER'].fields_by_name['card_number']._serialized_options = b'\272H\024r\0222\020^[0-9A-Z]{1,27}$'
+  _globals['_PAYER'].fields_by_name['card_number']._serialized_options = b'\272H\024r\0222\020^[0-9A-Z]{0,27}$'
   _globals['_PAYER'].fields_by_name['card_identification_code']._loaded_options = None
-  _globals['_PAYER'].fields_by_name['card_identification_code']._serialized_options = b'\272H\022r\0202\016^[0-9A-F]{32}$'
+  _globals['_PAYER'].fields_by_name['card_identification_code']._serialized_options = b'\272H\025r\0232\021^([0-9A-F]{32})?$'
   _globals['_PAYER'].fields_by_name['card_region']._loaded_options = None
-  _globals['_PAYER'].fields_by_name['card_region']._serialized_options = b'\272H\016r\0142\n^[0-9]{6}$'
+  _globals['_PAYER'].fields_by_name['card_region']._serialized_options = b'\272H\021r\0172\r^([0-9]{6})?$'
+  _globals['_PAYER'].fields_by_name['credential']._loaded_options = None
+  _globals['_PAYER'].fields_by_name['credential']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_PAYER'].fields_by_name['insured_region']._loaded_options = None
+  _globals['_PAYER'].fields_by_name['insured_region']._serialized_options = b'\272H\021r\0172\r^([0-9]{6})?$'
+  _globals['_PAYER'].fields_by_name['proof']._loaded_options = None
+  _globals['_PAYER'].fields_by_name['proof']._serialized_options = b'\272H\005z\003\030\200\004'
   _globals['_DEBITORDER'].fields_by_name['transaction_id']._loaded_options = None
   _globals['_DEBITORDER'].fields_by_name['transaction_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_DEBITORDER'].fields_by_name['institution']._loaded_options = None
@@ -78,36 +84,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREDITORDER'].fields_by_name['request_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_CREDITORDER'].fields_by_name['fingerprint']._loaded_options = None
   _globals['_CREDITORDER'].fields_by_name['fingerprint']._serialized_options = b'\272H\004z\002h '
-  _globals['_PURPOSE']._serialized_start=2225
-  _globals['_PURPOSE']._serialized_end=2352
-  _globals['_DEBITOUTCOME']._serialized_start=2355
-  _globals['_DEBITOUTCOME']._serialized_end=2600
-  _globals['_REVERSALCAUSE']._serialized_start=2603
-  _globals['_REVERSALCAUSE']._serialized_end=2800
-  _globals['_REVERSALOUTCOME']._serialized_start=2803
-  _globals['_REVERSALOUTCOME']._serialized_end=3043
-  _globals['_CONFIRMOUTCOME']._serialized_start=3046
-  _globals['_CONFIRMOUTCOME']._serialized_end=3185
-  _globals['_CREDITKIND']._serialized_start=3187
-  _globals['_CREDITKIND']._serialized_end=3282
-  _globals['_CREDITOUTCOME']._serialized_start=3285
-  _globals['_CREDITOUTCOME']._serialized_end=3476
+  _globals['_PURPOSE']._serialized_start=2367
+  _globals['_PURPOSE']._serialized_end=2494
+  _globals['_CREDENTIAL']._serialized_start=2496
+  _globals['_CREDENTIAL']._serialized_end=2609
+  _globals['_DEBITOUTCOME']._serialized_start=2612
+  _globals['_DEBITOUTCOME']._serialized_end=2857
+  _globals['_REVERSALCAUSE']._serialized_start=2860
+  _globals['_REVERSALCAUSE']._serialized_end=3057
+  _globals['_REVERSALOUTCOME']._serialized_start=3060
+  _globals['_REVERSALOUTCOME']._serialized_end=3300
+  _globals['_CONFIRMOUTCOME']._serialized_start=3303
+  _globals['_CONFIRMOUTCOME']._serialized_end=3442
+  _globals['_CREDITKIND']._serialized_start=3444
+  _globals['_CREDITKIND']._serialized_end=3539
+  _globals['_CREDITOUTCOME']._serialized_start=3542
+  _globals['_CREDITOUTCOME']._serialized_end=3733
   _globals['_PAYER']._serialized_start=90
-  _globals['_PAYER']._serialized_end=298
-  _globals['_DEBITORDER']._serialized_start=301
-  _globals['_DEBITORDER']._serialized_end=815
-  _globals['_DEBITANSWER']._serialized_start=818
-  _globals['_DEBITANSWER']._serialized_end=1145
-  _globals['_REVERSALORDER']._serialized_start=1148
-  _globals['_REVERSALORDER']._serialized_end=1287
-  _globals['_REVERSALANSWER']._serialized_start=1290
-  _globals['_REVERSALANSWER']._serialized_end=1422
-  _globals['_CONFIRMANSWER']._serialized_start=1424
-  _globals['_CONFIRMANSWER']._serialized_end=1519
-  _globals['_CREDITORDER']._serialized_start=1522
-  _globals['_CREDITORDER']._serialized_end=1811
-  _globals['_CREDITANSWER']._serialized_start=1814
-  _globals['_CREDITANSWER']._serialized_end=2104
-  _globals['_ACCOUNTANSWER']._serialized_start=2106
-  _globals['_ACCOUNTANSWER']._serialized_end=2223
+  _globals['_PAYER']._serialized_end=440
+  _globals['_DEBITORDER']._serialized_start=443
+  _globals['_DEBITORDER']._serialized_end=957
+  _globals['_DEBITANSWER']._serialized_start=960
+  _globals['_DEBITANSWER']._serialized_end=1287
+  _globals['_REVERSALORDER']._serialized_start=1290
+  _globals['_REVERSALORDER']._serialized_end=1429
+  _globals['_REVERSALANSWER']._serialized_start=1432
+  _globals['_REVERSALANSWER']._serialized_end=1564
+  _globals['_CONFIRMANSWER']._serialized_start=1566
+  _globals['_CONFIRMANSWER']._serialized_end=1661
+  _globals['_CREDITORDER']._serialized_start=1664
+  _globals['_CREDITORDER']._serialized_end=1953
+  _globals['_CREDITANSWER']._serialized_start=1956
+  _globals['_CREDITANSWER']._serialized_end=2246
+  _globals['_ACCOUNTANSWER']._serialized_start=2248
+  _globals['_ACCOUNTANSWER']._serialized_end=2365
 # @@protoc_insertion_point(module_scope)

@@ -45,6 +45,34 @@ PURPOSE_INPATIENT_SELF_PAID: Purpose.ValueType  # 3
 """The self-paid part of an in-patient bill (住院自付)."""
 Global___Purpose: typing_extensions.TypeAlias = Purpose
 
+class _Credential:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CredentialEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Credential.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CREDENTIAL_UNSPECIFIED: _Credential.ValueType  # 0
+    """The same as CARD: senders from before there was another one leave it out."""
+    CREDENTIAL_CARD: _Credential.ValueType  # 1
+    """Social security card (社会保障卡)."""
+    CREDENTIAL_VOUCHER: _Credential.ValueType  # 2
+    """E-voucher (医保电子凭证), of which the gateway has resolved a code."""
+    CREDENTIAL_RESIDENT_ID: _Credential.ValueType  # 3
+    """Resident identity card (居民身份证), where the home city takes it."""
+
+class Credential(_Credential, metaclass=_CredentialEnumTypeWrapper):
+    """By what a person shows who pays."""
+
+CREDENTIAL_UNSPECIFIED: Credential.ValueType  # 0
+"""The same as CARD: senders from before there was another one leave it out."""
+CREDENTIAL_CARD: Credential.ValueType  # 1
+"""Social security card (社会保障卡)."""
+CREDENTIAL_VOUCHER: Credential.ValueType  # 2
+"""E-voucher (医保电子凭证), of which the gateway has resolved a code."""
+CREDENTIAL_RESIDENT_ID: Credential.ValueType  # 3
+"""Resident identity card (居民身份证), where the home city takes it."""
+Global___Credential: typing_extensions.TypeAlias = Credential
+
 class _DebitOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -237,7 +265,9 @@ Global___CreditOutcome: typing_extensions.TypeAlias = CreditOutcome
 
 @typing.final
 class Payer(google.protobuf.message.Message):
-    """Who pays, as the card says it. Personal data: never logged, masked wherever a person reads it."""
+    """Who pays. Personal data: never logged, masked wherever a person reads it. Of the other fields each credential has its
+    own: a card all four of the card's, a voucher `insured_region` and `proof`, a resident identity card none.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -245,6 +275,9 @@ class Payer(google.protobuf.message.Message):
     CARD_NUMBER_FIELD_NUMBER: builtins.int
     CARD_IDENTIFICATION_CODE_FIELD_NUMBER: builtins.int
     CARD_REGION_FIELD_NUMBER: builtins.int
+    CREDENTIAL_FIELD_NUMBER: builtins.int
+    INSURED_REGION_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
     social_security_number: builtins.str
     """Social security number (社会保障号码), 18 characters, the citizen's identity number."""
     card_number: builtins.str
@@ -253,6 +286,13 @@ class Payer(google.protobuf.message.Message):
     """Card identification code (卡识别码), 32 upper-case hexadecimal digits."""
     card_region: builtins.str
     """Administrative division that issued the card, six digits: a hint, never the home region."""
+    credential: Global___Credential.ValueType
+    insured_region: builtins.str
+    """Where the e-voucher service says that the person is insured, six digits; a hint, as `card_region`. Empty: it does not
+    say.
+    """
+    proof: builtins.bytes
+    """Of a voucher, in a debit and an enquiry alone: what ResolveVoucher gave. Not covered by the fingerprint, not kept."""
     def __init__(
         self,
         *,
@@ -260,8 +300,11 @@ class Payer(google.protobuf.message.Message):
         card_number: builtins.str = ...,
         card_identification_code: builtins.str = ...,
         card_region: builtins.str = ...,
+        credential: Global___Credential.ValueType = ...,
+        insured_region: builtins.str = ...,
+        proof: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["card_identification_code", b"card_identification_code", "card_number", b"card_number", "card_region", b"card_region", "social_security_number", b"social_security_number"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["card_identification_code", b"card_identification_code", "card_number", b"card_number", "card_region", b"card_region", "credential", b"credential", "insured_region", b"insured_region", "proof", b"proof", "social_security_number", b"social_security_number"]) -> None: ...
 
 Global___Payer: typing_extensions.TypeAlias = Payer
 

@@ -171,6 +171,10 @@ class _StageEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumType
     STAGE_WAITING_FOR_OPERATOR: _Stage.ValueType  # 9
     STAGE_GIVING_BACK: _Stage.ValueType  # 10
     """A cancellation or refund is under way."""
+    STAGE_WAITING_FOR_CODE: _Stage.ValueType  # 11
+    STAGE_RESOLVING_CODE: _Stage.ValueType  # 12
+    """The gateway asks the e-voucher service whose code it is."""
+    STAGE_WAITING_FOR_ID_CARD: _Stage.ValueType  # 13
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """What goes on with a transaction."""
@@ -189,6 +193,10 @@ STAGE_REVERSAL_PROMISED: Stage.ValueType  # 8
 STAGE_WAITING_FOR_OPERATOR: Stage.ValueType  # 9
 STAGE_GIVING_BACK: Stage.ValueType  # 10
 """A cancellation or refund is under way."""
+STAGE_WAITING_FOR_CODE: Stage.ValueType  # 11
+STAGE_RESOLVING_CODE: Stage.ValueType  # 12
+"""The gateway asks the e-voucher service whose code it is."""
+STAGE_WAITING_FOR_ID_CARD: Stage.ValueType  # 13
 Global___Stage: typing_extensions.TypeAlias = Stage
 
 class _Party:
@@ -208,6 +216,11 @@ class _PartyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumType
     PARTY_HIS: _Party.ValueType  # 6
     """The confirmation of the HIS."""
     PARTY_OPERATOR: _Party.ValueType  # 7
+    PARTY_CODE: _Party.ValueType  # 8
+    """The cardholder's e-voucher before the scanner."""
+    PARTY_VOUCHER_SERVICE: _Party.ValueType  # 9
+    PARTY_ID_CARD: _Party.ValueType  # 10
+    """The cardholder's resident identity card on its reader."""
 
 class Party(_Party, metaclass=_PartyEnumTypeWrapper):
     """Which party we are waiting for."""
@@ -223,6 +236,11 @@ PARTY_HOME_CITY: Party.ValueType  # 5
 PARTY_HIS: Party.ValueType  # 6
 """The confirmation of the HIS."""
 PARTY_OPERATOR: Party.ValueType  # 7
+PARTY_CODE: Party.ValueType  # 8
+"""The cardholder's e-voucher before the scanner."""
+PARTY_VOUCHER_SERVICE: Party.ValueType  # 9
+PARTY_ID_CARD: Party.ValueType  # 10
+"""The cardholder's resident identity card on its reader."""
 Global___Party: typing_extensions.TypeAlias = Party
 
 class _Fund:
@@ -310,6 +328,7 @@ class Transaction(google.protobuf.message.Message):
     OTHER_TRANSACTION_ID_FIELD_NUMBER: builtins.int
     WORD_FIELD_NUMBER: builtins.int
     NOTICES_FIELD_NUMBER: builtins.int
+    CREDENTIAL_FIELD_NUMBER: builtins.int
     transaction_id: builtins.str
     request_id: builtins.str
     order_no: builtins.str
@@ -336,7 +355,7 @@ class Transaction(google.protobuf.message.Message):
     accounting_date: builtins.str
     """YYYY-MM-DD, stamped by the gateway."""
     card_number: builtins.str
-    """Masked."""
+    """Masked. Where no card was used, the social security number."""
     cardholder_name: builtins.str
     confirmed: builtins.bool
     journal_state: builtins.str
@@ -355,6 +374,8 @@ class Transaction(google.protobuf.message.Message):
     REQUEST_ID_REUSED.
     """
     word: Global___Word.ValueType
+    credential: yikatong.api.money.v1.money_pb2.Credential.ValueType
+    """By what the payer was shown; of a credit, in its debit."""
     @property
     def created_at(self) -> google.protobuf.timestamp_pb2.Timestamp: ...
     @property
@@ -403,9 +424,10 @@ class Transaction(google.protobuf.message.Message):
         other_transaction_id: builtins.str = ...,
         word: Global___Word.ValueType = ...,
         notices: collections.abc.Iterable[Global___Notice] | None = ...,
+        credential: yikatong.api.money.v1.money_pb2.Credential.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["confirm_by", b"confirm_by", "created_at", b"created_at", "decided_at", b"decided_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "kind", b"kind", "message", b"message", "next_step", b"next_step", "notices", b"notices", "order_no", b"order_no", "order_part", b"order_part", "original_transaction_id", b"original_transaction_id", "other_transaction_id", b"other_transaction_id", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "suspense", b"suspense", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region", "word", b"word"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["accounting_date", b"accounting_date", "amount_fen", b"amount_fen", "balance_fen", b"balance_fen", "card_number", b"card_number", "cardholder_name", b"cardholder_name", "confirm_by", b"confirm_by", "confirmed", b"confirmed", "created_at", b"created_at", "credential", b"credential", "decided_at", b"decided_at", "home_city", b"home_city", "home_region", b"home_region", "journal_state", b"journal_state", "kind", b"kind", "message", b"message", "next_step", b"next_step", "notices", b"notices", "order_no", b"order_no", "order_part", b"order_part", "original_transaction_id", b"original_transaction_id", "other_transaction_id", b"other_transaction_id", "outcome", b"outcome", "purpose", b"purpose", "reason", b"reason", "reference", b"reference", "refundable_fen", b"refundable_fen", "request_id", b"request_id", "resolves_to", b"resolves_to", "retry", b"retry", "state", b"state", "suspense", b"suspense", "transaction_id", b"transaction_id", "treatment_region", b"treatment_region", "word", b"word"]) -> None: ...
 
 Global___Transaction: typing_extensions.TypeAlias = Transaction
 
@@ -790,13 +812,17 @@ class GetAccountRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     WAIT_MS_FIELD_NUMBER: builtins.int
+    CREDENTIAL_FIELD_NUMBER: builtins.int
     wait_ms: builtins.int
+    credential: yikatong.api.money.v1.money_pb2.Credential.ValueType
+    """Unspecified: the card."""
     def __init__(
         self,
         *,
         wait_ms: builtins.int = ...,
+        credential: yikatong.api.money.v1.money_pb2.Credential.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["wait_ms", b"wait_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["credential", b"credential", "wait_ms", b"wait_ms"]) -> None: ...
 
 Global___GetAccountRequest: typing_extensions.TypeAlias = GetAccountRequest
 
@@ -812,7 +838,9 @@ class GetAccountResponse(google.protobuf.message.Message):
     home_region: builtins.str
     home_city: builtins.str
     @property
-    def card(self) -> Global___Card: ...
+    def card(self) -> Global___Card:
+        """Where no card was used: social security number and name alone."""
+
     def __init__(
         self,
         *,
@@ -890,6 +918,7 @@ class DebitRequest(google.protobuf.message.Message):
     CONFIRM_WITHIN_MS_FIELD_NUMBER: builtins.int
     WAIT_MS_FIELD_NUMBER: builtins.int
     ACKNOWLEDGE_LAST_PIN_TRY_FIELD_NUMBER: builtins.int
+    CREDENTIAL_FIELD_NUMBER: builtins.int
     request_id: builtins.str
     """The caller's idempotency key, unique within the institution. Make it and keep it before calling."""
     order_no: builtins.str
@@ -903,11 +932,13 @@ class DebitRequest(google.protobuf.message.Message):
     confirm_within_ms: builtins.int
     """The HIS promises to confirm within this time; else the debit is reversed. 0: no confirmation is wanted."""
     wait_ms: builtins.int
-    """Wait this long for a card."""
+    """Wait this long for a card, a code or an identity card."""
     acknowledge_last_pin_try: builtins.bool
     """The cashier has asked the cardholder, who wants to use what may be the card's last try at its PIN. Set it in answer
     to PIN_LAST_TRY, for that card and debit alone; a wrong PIN then blocks the card.
     """
+    credential: yikatong.api.money.v1.money_pb2.Credential.ValueType
+    """By what the payer is shown. Unspecified: the card."""
     @property
     def items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Item]: ...
     @property
@@ -929,8 +960,9 @@ class DebitRequest(google.protobuf.message.Message):
         confirm_within_ms: builtins.int = ...,
         wait_ms: builtins.int = ...,
         acknowledge_last_pin_try: builtins.bool = ...,
+        credential: yikatong.api.money.v1.money_pb2.Credential.ValueType = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["acknowledge_last_pin_try", b"acknowledge_last_pin_try", "amount_fen", b"amount_fen", "bill_total_fen", b"bill_total_fen", "confirm_within_ms", b"confirm_within_ms", "items", b"items", "operator_id", b"operator_id", "order_no", b"order_no", "order_part", b"order_part", "purpose", b"purpose", "request_id", b"request_id", "shares", b"shares", "wait_ms", b"wait_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["acknowledge_last_pin_try", b"acknowledge_last_pin_try", "amount_fen", b"amount_fen", "bill_total_fen", b"bill_total_fen", "confirm_within_ms", b"confirm_within_ms", "credential", b"credential", "items", b"items", "operator_id", b"operator_id", "order_no", b"order_no", "order_part", b"order_part", "purpose", b"purpose", "request_id", b"request_id", "shares", b"shares", "wait_ms", b"wait_ms"]) -> None: ...
 
 Global___DebitRequest: typing_extensions.TypeAlias = DebitRequest
 

@@ -125,14 +125,14 @@ class TerminalServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetAccount(self, request, context):
-        """Reads the card and asks the home city for state and balance of the personal account.
+        """Finds out who it is and asks the home city for state and balance of the personal account.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Debit(self, request, context):
-        """Reads the card and debits the personal account. Answers when the outcome is known, or when the caller's deadline is near.
+        """Finds out who pays and debits the personal account. Answers when the outcome is known, or when the caller's deadline is near.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -336,10 +336,10 @@ class TerminalServiceStub(typing.Generic[_TerminalServiceGetTerminalType, _Termi
     """Reads the card at the reader."""
 
     GetAccount: _TerminalServiceGetAccountType
-    """Reads the card and asks the home city for state and balance of the personal account."""
+    """Finds out who it is and asks the home city for state and balance of the personal account."""
 
     Debit: _TerminalServiceDebitType
-    """Reads the card and debits the personal account. Answers when the outcome is known, or when the caller's deadline is near."""
+    """Finds out who pays and debits the personal account. Answers when the outcome is known, or when the caller's deadline is near."""
 
     ConfirmTransaction: _TerminalServiceConfirmTransactionType
     """Tells that the HIS has booked a debit that was made with `confirm_within_ms`."""
@@ -451,7 +451,7 @@ class TerminalServiceServicer(metaclass=abc.ABCMeta):
         request: yikatong.api.terminal.v1.terminal_pb2.GetAccountRequest,
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.GetAccountResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.GetAccountResponse]]:
-        """Reads the card and asks the home city for state and balance of the personal account."""
+        """Finds out who it is and asks the home city for state and balance of the personal account."""
 
     @abc.abstractmethod
     def Debit(
@@ -459,7 +459,7 @@ class TerminalServiceServicer(metaclass=abc.ABCMeta):
         request: yikatong.api.terminal.v1.terminal_pb2.DebitRequest,
         context: _ServicerContext,
     ) -> typing.Union[yikatong.api.terminal.v1.terminal_pb2.DebitResponse, collections.abc.Awaitable[yikatong.api.terminal.v1.terminal_pb2.DebitResponse]]:
-        """Reads the card and debits the personal account. Answers when the outcome is known, or when the caller's deadline is near."""
+        """Finds out who pays and debits the personal account. Answers when the outcome is known, or when the caller's deadline is near."""
 
     @abc.abstractmethod
     def ConfirmTransaction(
