@@ -258,8 +258,8 @@ async def test_however_it_goes_wrong_a_code_pays_at_most_once(gate: Gate, seed: 
         assert gate.partition is not None
         await gate.partition.router.reverse(one, ReversalCause.TIMEOUT)
 
-    for _ in range(4):
-        gate.far.silent = dice.random() < 0.4
+    for turn in range(4):
+        gate.far.silent = turn > 0 and dice.random() < 0.5
         waiting = [undone(one) for one in doubtful if dice.random() < 0.5]
         await asyncio.gather(*(at_the_window() for _ in range(4)), *waiting)
         if dice.random() < 0.6:
@@ -270,5 +270,5 @@ async def test_however_it_goes_wrong_a_code_pays_at_most_once(gate: Gate, seed: 
     await asyncio.gather(*map(undone, doubtful))
     await gate.becomes("SELECT count(*) FROM route WHERE state IN ('FWD', 'REV')", [(0,)])
     used = Counter(asked[transaction_id].reveal() for transaction_id in await debited(gate))
-    assert used, "nothing was paid at all: this seed says nothing"
+    assert used, "nothing was paid: the seed says nothing"
     assert max(used.values()) == 1, used
