@@ -121,9 +121,16 @@ def _shapes() -> dict[str, type[msgspec.Struct]]:
     from yikatong.cli.asking import Operator
     from yikatong.gateway.config import GatewayConfig
     from yikatong.simulators.city import CityConfig
+    from yikatong.simulators.voucher_service import VoucherServiceConfig
     from yikatong.terminal.config import DaemonConfig
 
-    return {"daemon": DaemonConfig, "gateway": GatewayConfig, "operator": Operator, "city": CityConfig}
+    return {
+        "daemon": DaemonConfig,
+        "gateway": GatewayConfig,
+        "operator": Operator,
+        "city": CityConfig,
+        "voucher-service": VoucherServiceConfig,
+    }
 
 
 def _kind(file: Path) -> str:

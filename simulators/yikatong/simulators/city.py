@@ -49,6 +49,7 @@ from yikatong.runtime.edge import Context, Edge
 from yikatong.runtime.program import run_until_told
 from yikatong.runtime.store import Store, StoreFailed
 from yikatong.runtime.tls import SERVER_OPTIONS, Identity, peer_name
+from yikatong.simulators.faults_file import FaultsFile
 
 APPLICATION_ID: Final = 0x594B4359  # "YKCY"
 VERSION: Final = 2
@@ -90,31 +91,10 @@ class CityConfig(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """JSON file of sample accounts; what is missing is opened at the start."""
 
 
-class Faults:
-    """The control file."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def now(self) -> set[str]:
-        """The faults that hold for the present call; those for one call are used up."""
-        if self._path is None or not self._path.exists():
-            return set()
-        words = self._path.read_text(encoding="ascii").split()
-        if lasting := [word for word in words if not word.endswith("-once")]:
-            if lasting != words:
-                self._path.write_text("\n".join(lasting), encoding="ascii")
-        elif words:
-            self._path.unlink()
-        if unknown := set(words) - set(FAULTS):
-            raise YikatongError(Reason.CONFIGURATION_INVALID, "no such fault", fault=", ".join(sorted(unknown)))
-        return set(words)
-
-
 class FaultyLedger:
     """LedgerLink over a ledger, with the faults of the moment before and after each call."""
 
-    def __init__(self, ledger: BookLink, store: Store, book: Book, faults: Faults, stop: asyncio.Event) -> None:
+    def __init__(self, ledger: BookLink, store: Store, book: Book, faults: FaultsFile, stop: asyncio.Event) -> None:
         """`stop` is set where the store has failed: what is on the disk is then to be read anew."""
         self._ledger = ledger
         self._stop = stop
@@ -190,7 +170,7 @@ async def serve(config: CityConfig, *, stop: asyncio.Event, ready: Callable[[int
         if config.seed:
             accounts, today = seed.load(Path(config.seed)).accounts, accounting_date(clock.now())
             await store.commit(lambda c: seed.open_accounts(c, book, accounts, date=today))
-        faults = Faults(Path(config.faults_file) if config.faults_file else None)
+        faults = FaultsFile(Path(config.faults_file) if config.faults_file else None, FAULTS)
         ledger = FaultyLedger(BookLink(store, book, clock), store, book, faults, stop)
         server, port = await _start(config, CityCore(ledger, store))
         if config.port_file:
