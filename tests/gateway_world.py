@@ -17,6 +17,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -234,19 +235,18 @@ def _rows(path: Path, sql: str) -> list[tuple[object, ...]]:
 
 
 def _toml(config: GatewayConfig) -> str:
-    """Just enough TOML: JSON's strings, numbers and booleans are TOML's too."""
-    plain = {key: value for key, value in msgspec.to_builtins(config).items() if value is not None}
-    tables = {key: value for key, value in plain.items() if isinstance(value, dict) or (value and _all_tables(value))}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items() if key not in tables]
-    for key, value in tables.items():
-        for table in [value] if isinstance(value, dict) else value:
-            lines.append(f"[{key}]" if isinstance(value, dict) else f"[[{key}]]")
-            lines += [f"{k} = {json.dumps(v)}" for k, v in table.items() if v is not None]
-    return "\n".join(lines)
+    return msgspec.toml.encode(_given(msgspec.to_builtins(config))).decode()
 
 
-def _all_tables(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+def _given(value: Any) -> Any:
+    """Without what is left out; TOML has no null."""
+    match value:
+        case dict():
+            return {key: _given(inner) for key, inner in value.items() if inner is not None}
+        case list():
+            return [_given(inner) for inner in value]
+        case _:
+            return value
 
 
 @contextlib.asynccontextmanager

@@ -83,7 +83,7 @@ def gateway(file: Path) -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--kind",
-    type=click.Choice(["daemon", "gateway", "operator", "city"]),
+    type=click.Choice(["daemon", "gateway", "operator", "city", "voucher-service"]),
     help="文件种类，默认按内容判断 / kind of file; by its content otherwise",
 )
 @output.with_json

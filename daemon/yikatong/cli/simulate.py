@@ -12,6 +12,7 @@ import click
 
 from yikatong.cli import output
 from yikatong.cli.faults import faults
+from yikatong.cli.simulate_payers import id_card, scanner, voucher_code, voucher_service
 from yikatong.core.reasons import YikatongError
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ def simulate() -> None:
     """单独运行模拟器 / Run a simulator on its own."""
 
 
-simulate.add_command(faults)
+for command in (faults, voucher_service, voucher_code, scanner, id_card):
+    simulate.add_command(command)
 
 
 @simulate.command()

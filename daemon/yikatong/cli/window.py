@@ -32,16 +32,35 @@ _REVERSED = api.TRANSACTION_STATE_REVERSED
 _PENDING = api.TRANSACTION_STATE_PENDING
 
 
+_CREDENTIALS = {
+    "card": money.CREDENTIAL_CARD,
+    "voucher": money.CREDENTIAL_VOUCHER,
+    "resident-id": money.CREDENTIAL_RESIDENT_ID,
+}
+_with_credential = click.option(
+    "--credential",
+    type=click.Choice(list(_CREDENTIALS)),
+    default="card",
+    show_default=True,
+    help="社会保障卡、医保电子凭证或居民身份证 / social security card, e-voucher or resident identity card",
+)
+
+
 @click.command()
 @client.with_config
 @output.with_json
 @output.with_language
 @output.with_debug
+@_with_credential
 @click.option(
-    "--wait", "wait_s", type=click.IntRange(0, 60), default=0, help="等待插卡秒数 / seconds to wait for a card"
+    "--wait",
+    "wait_s",
+    type=click.IntRange(0, 60),
+    default=0,
+    help="等待插卡、扫码或放证秒数 / seconds to wait for a card, a code or an identity card",
 )
-def card(config: Path | None, wait_s: int) -> None:
-    """读卡（脱敏）并查询个人账户 / Read the card, masked, and its personal account.
+def card(config: Path | None, credential: str, wait_s: int) -> None:
+    """读卡、扫码或读身份证（脱敏）并查询个人账户 / Find out who it is, masked, and the personal account.
 
     退出码：0 已读取，1 不成功，2 守护进程没有应答。
     Exit status: 0 read, 1 refused, 2 the daemon did not answer.
@@ -50,7 +69,7 @@ def card(config: Path | None, wait_s: int) -> None:
 
     async def work() -> api.GetAccountResponse:
         async with client.channel(at.his) as channel:
-            request = api.GetAccountRequest(wait_ms=wait_s * 1000)
+            request = api.GetAccountRequest(wait_ms=wait_s * 1000, credential=_CREDENTIALS[credential])
             return await _stub(channel).GetAccount(request, metadata=client.metadata(), timeout=_WAIT_S + wait_s)
 
     answer = client.run(work(), at)
@@ -58,14 +77,16 @@ def card(config: Path | None, wait_s: int) -> None:
         output.echo_json(MessageToDict(answer, preserving_proto_field_name=True))
         return
     shown = answer.card
-    output.say(f"读卡器　　{shown.reader}", f"reader         {shown.reader}")
-    output.say(f"卡号　　　{shown.card_number}", f"card number    {shown.card_number}")
+    if shown.card_number:
+        output.say(f"读卡器　　{shown.reader}", f"reader         {shown.reader}")
+        output.say(f"卡号　　　{shown.card_number}", f"card number    {shown.card_number}")
     output.say(f"社保号码　{shown.social_security_number}", f"person         {shown.social_security_number}")
     output.say(f"姓名　　　{shown.name or '姓名无法显示'}", f"name           {shown.name or '(cannot be shown)'}")
-    output.say(
-        f"发卡地　　{shown.issuing_region}　规范 {shown.spec_version}　算法 {shown.algorithm}",
-        f"issued by      {shown.issuing_region}, specification {shown.spec_version}, {shown.algorithm}",
-    )
+    if shown.card_number:
+        output.say(
+            f"发卡地　　{shown.issuing_region}　规范 {shown.spec_version}　算法 {shown.algorithm}",
+            f"issued by      {shown.issuing_region}, specification {shown.spec_version}, {shown.algorithm}",
+        )
     output.say(
         f"参保地　　{answer.home_city}（{answer.home_region}）",
         f"home city      {answer.home_city} ({answer.home_region})",
@@ -81,8 +102,13 @@ def card(config: Path | None, wait_s: int) -> None:
 @click.argument("amount")
 @click.option("--order", "order_no", default="", help="单据号 / order number (默认新建 / made up)")
 @click.option("--request-id", default="", help="请求号 / idempotency key (默认新建 / made up)")
+@_with_credential
 @click.option(
-    "--wait", "wait_s", type=click.IntRange(0, 60), default=30, help="等待插卡秒数 / seconds to wait for a card"
+    "--wait",
+    "wait_s",
+    type=click.IntRange(0, 60),
+    default=30,
+    help="等待插卡、扫码或放证秒数 / seconds to wait for a card, a code or an identity card",
 )
 @click.option(
     "--acknowledge-last-pin-try",
@@ -90,7 +116,15 @@ def card(config: Path | None, wait_s: int) -> None:
     is_flag=True,
     help="持卡人同意使用密码的最后一次机会 / the cardholder wants to use the last try at the PIN",
 )
-def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s: int, acknowledged: bool) -> None:
+def pay(
+    config: Path | None,
+    amount: str,
+    order_no: str,
+    request_id: str,
+    credential: str,
+    wait_s: int,
+    acknowledged: bool,
+) -> None:
     """收取 AMOUNT 元 / Take a payment of AMOUNT yuan and print the receipt.
 
     密码可能只剩最后一次机会时，先询问再输入。
@@ -108,6 +142,7 @@ def pay(config: Path | None, amount: str, order_no: str, request_id: str, wait_s
         purpose=money.PURPOSE_PHARMACY_PURCHASE,
         wait_ms=wait_s * 1000,
         acknowledge_last_pin_try=acknowledged,
+        credential=_CREDENTIALS[credential],
     )
 
     async def debit(stub: TerminalServiceAsyncStub) -> api.DebitResponse:

@@ -169,8 +169,8 @@ class PinEntry(Protocol):
 class CodeScanner(Protocol):
     """Where the cardholder holds the code of an e-voucher."""
 
-    async def scan(self, *, timeout_ms: int) -> VoucherCode:
-        """Waits for one code, scanned from now on.
+    async def scan(self, *, timeout_ms: int, listening: Callable[[], None] = lambda: None) -> VoucherCode:
+        """Waits for one code, scanned from now on: `listening` is called then, in whatever thread.
 
         Raises SCAN_TIMEOUT, SCAN_UNREADABLE, NO_SCANNER, SCANNER_FAILED, DEVICE_BUSY.
         """

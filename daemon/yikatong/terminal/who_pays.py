@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -110,8 +111,12 @@ class ByVoucher:
 
     async def _resolved(self, wait_ms: int, stage: Callable[[Stage], None]) -> Identified:
         await self._resolver.check()  # rather than after the cardholder has shown a code
-        stage(Stage.WAITING_FOR_CODE)
-        code = await self._scanner.scan(timeout_ms=wait_ms)
+        loop = asyncio.get_running_loop()
+
+        def listening() -> None:  # only now what is shown counts
+            loop.call_soon_threadsafe(stage, Stage.WAITING_FOR_CODE)
+
+        code = await self._scanner.scan(timeout_ms=wait_ms, listening=listening)
         stage(Stage.RESOLVING_CODE)
         resolved = await self._resolver.resolve(code)
         return Identified(resolved.payer, resolved.holder.name)
