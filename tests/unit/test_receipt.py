@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.rows import row
 from yikatong.core.bill import Bill, Fund, Item, Share
-from yikatong.core.orders import ReversalCause
+from yikatong.core.orders import Credential, ReversalCause
 from yikatong.core.reasons import MEANING, Reason
 from yikatong.core.receipt import WIDTH, Issuer, Line, as_text, china_time, columns, receipt
 from yikatong.core.terminal_table import State, verdict
@@ -205,3 +205,20 @@ def test_an_initial_pin_is_to_be_changed_and_the_slip_does_not_say_why(state: St
     assert asked in printed
     assert "初始" not in printed
     assert "initial" not in printed
+
+
+@pytest.mark.parametrize(
+    ("credential", "number", "way"),
+    [
+        (Credential.CARD, "卡号 Card", ""),
+        (Credential.VOUCHER, "社会保障号码 Person", "支付方式 Paid with: 医保电子凭证 / E-voucher"),
+        (Credential.RESIDENT_ID, "社会保障号码 Person", "支付方式 Paid with: 居民身份证 / Resident"),
+    ],
+)
+def test_a_receipt_says_by_what_it_was_paid(credential: Credential, number: str, way: str) -> None:
+    printed = text(State.APPROVED, credential=credential, card_number_masked="3***1").replace("\n  ", "")
+    assert f"{number}: " in printed
+    assert way in printed
+    assert ("支付方式" in printed) is bool(way)
+    assert ("社会保障卡 异地扣款凭条" in printed) is (credential is Credential.CARD)
+    assert "异地扣款凭条" in printed

@@ -42,6 +42,7 @@ _TITLES: Final = {
     Told.REVERSED: ("冲正凭条（未扣款）", "Reversed: no money was taken"),
     Told.PENDING: ("交易处理中，请勿重复收费", "Being settled: do not charge again"),
 }
+_PAID_WITHOUT_CARD: Final = ("异地扣款凭条", "Receipt")
 _RESULTS: Final = {
     Told.APPROVED: ("已扣款", "Debited"),
     Told.DECLINED: ("未扣款", "No money was taken"),
@@ -88,6 +89,8 @@ def receipt(row: Transaction, bill: Bill, issuer: Issuer) -> tuple[Line, ...]:
     told = verdict(row.state)
     doomed = told.resolves_to is Told.REVERSED
     title = _DOOMED_TITLE if doomed else _TITLES[told.told]
+    if told.told is Told.APPROVED and row.credential is not Credential.CARD:
+        title = _PAID_WITHOUT_CARD
     lines = [
         Line("", "", f"{title[0]} / {title[1]}"),
         Line("机构", "Institution", issuer.institution_name or row.institution),
