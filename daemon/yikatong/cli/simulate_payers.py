@@ -36,8 +36,9 @@ _SERVICE = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="在此目录新建开发用证书和配置 / make certificates and a configuration for development there",
 )
+@click.option("--port", type=click.IntRange(1, 65535), default=7543, show_default=True, help="用于 --new / with --new")
 @output.with_language
-def voucher_service(file: Path | None, folder: Path | None) -> None:
+def voucher_service(file: Path | None, folder: Path | None, port: int) -> None:
     """运行模拟的医保电子凭证服务（HTTPS 双向证书）/ Run a simulated e-voucher service (HTTPS, client certificates).
 
     二维码 30 秒有效，只能用一次。故障写在 faults_file 中，每行一个。
@@ -50,13 +51,13 @@ def voucher_service(file: Path | None, folder: Path | None) -> None:
     if (file is None) == (folder is None):
         raise click.UsageError("--config 或 --new，二者取一 / one of --config and --new")
     try:
-        sys.exit(run(file if file is not None else _made(folder or Path())))
+        sys.exit(run(file if file is not None else _made(folder or Path(), port)))
     except YikatongError as error:
         click.echo(f"✗ {error.meaning.zh} {error.meaning.en} [{error.reason.value}] {error.detail}", err=True)
         sys.exit(1)
 
 
-def _made(folder: Path) -> Path:
+def _made(folder: Path, port: int) -> Path:
     """Authority, certificates and configuration, and what goes into gateway.toml."""
     import msgspec
 
@@ -65,7 +66,6 @@ def _made(folder: Path) -> Path:
     folder = folder.resolve()
     ca = DevelopmentCa.create(folder)
     server, gateway = ca.server("voucher-service"), ca.client("gateway")
-    port = 7543
     file = folder / "voucher-service.toml"
     content = {
         "listen": f"localhost:{port}",
@@ -74,6 +74,7 @@ def _made(folder: Path) -> Path:
         "certificate": str(server.certificate),
         "key": str(server.key),
         "gateway_name": "gateway",
+        "life_s": 30.0,
         "faults_file": str(folder / "faults"),
     }
     file.write_bytes(msgspec.toml.encode(content))
