@@ -16,7 +16,6 @@ import binascii
 import contextlib
 import http
 import os
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from yikatong.core.reasons import Reason, YikatongError
 from yikatong.runtime import keyfile, logs
 from yikatong.runtime.clock import Clock, SystemClock
 from yikatong.runtime.config import load
+from yikatong.runtime.program import run_until_told
 from yikatong.runtime.tls import Identity, server_context
 from yikatong.simulators.faults_file import FaultsFile
 
@@ -133,8 +133,8 @@ class Service:
         """How many questions were heard."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, to its end."""
-        with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
+        """One connection, to its end, which may be the service's."""
+        with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError):
             faults = self._faults.now()
             if "down" not in faults:
                 await self._answer(reader, writer, faults)
@@ -192,8 +192,8 @@ async def serve(
     stop: asyncio.Event,
     ready: Callable[[int], None] = lambda port: None,
     phones: Phones | None = None,
-) -> None:
-    """Runs the service until `stop`. `ready` hears the port that it listens on. Raises YikatongError."""
+) -> int:
+    """Runs until `stop`; returns the exit status. `ready` hears the port that it listens on. Raises YikatongError."""
     service = Service(config, phones or Phones.of(config))
     context = server_context(Identity(Path(config.authority), Path(config.certificate), Path(config.key)))
     host, _, port = config.listen.rpartition(":")
@@ -208,6 +208,7 @@ async def serve(
     ready(listening)
     await stop.wait()
     server.close()
+    return 0
 
 
 def _write(path: Path, content: str) -> None:
@@ -217,18 +218,11 @@ def _write(path: Path, content: str) -> None:
     draft.replace(path)
 
 
-async def _until_told(config: VoucherServiceConfig) -> None:
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    await serve(config, stop=stop)
-
-
 def run(config: Path) -> int:
     """Runs the service of that configuration until SIGTERM or SIGINT. Raises YikatongError where it can't start."""
     logs.configure()
-    asyncio.run(_until_told(load(config, VoucherServiceConfig)))
-    return 0
+    settings = load(config, VoucherServiceConfig)
+    return run_until_told(lambda stop: serve(settings, stop=stop))
 
 
 def main() -> int:
