@@ -49,6 +49,12 @@ async def test_whose_code_it_is(service: VoucherWorld, person: Person) -> None:
     assert person.number not in repr(holder)
 
 
+async def test_a_name_that_would_move_a_printer(service: VoucherWorld) -> None:
+    odd = replace(SOMEBODY, name="\x1b@测\n试" + "长" * 60)
+    holder = await client(service).holder_of(VoucherCode(service.code(odd)), PHARMACY)
+    assert holder.name.reveal() == "@测试" + "长" * 47
+
+
 async def test_a_code_is_good_for_one_question(service: VoucherWorld) -> None:
     asking, code = client(service), service.code(SOMEBODY)
     await asking.holder_of(VoucherCode(code), PHARMACY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import protovalidate
 import pytest
 
 from tests.support.rows import PAYER, order
@@ -34,6 +35,7 @@ def paid_by(payer: Payer) -> DebitOrder:
 @EACH
 def test_an_order_travels_whole(payer: Payer) -> None:
     there = wire.order_to_wire(paid_by(payer))
+    protovalidate.validate(there)
     back = wire.order_from_wire(money.DebitOrder.FromString(there.SerializeToString()))
     assert back == paid_by(payer)
     assert isinstance(back.payer, type(payer))
@@ -65,6 +67,7 @@ def test_nobody_shows_a_number_or_a_proof(payer: Payer) -> None:
 def test_a_sender_from_before_means_the_card() -> None:
     old = wire_payer.payer_to_wire(PAYER)
     old.ClearField("credential")
+    protovalidate.validate(old)
     assert wire_payer.payer_from_wire(old) == PAYER
     assert wire_payer.credential_from_wire(0) is Credential.CARD
     for credential in Credential:
@@ -90,6 +93,8 @@ def test_a_card_with_what_is_not_its_own_or_without_what_is(change: dict[str, ob
         setattr(made, name, value)
     with pytest.raises(ValueError, match=r"belongs to another|card number is|16 bytes|six digits"):
         wire_payer.payer_from_wire(made)
+    with pytest.raises(protovalidate.ValidationError):
+        protovalidate.validate(made)
 
 
 @pytest.mark.parametrize("name", ["card_number", "card_identification_code", "card_region"])
@@ -98,6 +103,8 @@ def test_a_voucher_has_nothing_of_a_card(name: str) -> None:
     setattr(made, name, getattr(wire_payer.payer_to_wire(PAYER), name))
     with pytest.raises(ValueError, match="belongs to another"):
         wire_payer.payer_from_wire(made)
+    with pytest.raises(protovalidate.ValidationError):
+        protovalidate.validate(made)
 
 
 @EACH
@@ -156,7 +163,7 @@ def test_an_answer_that_names_nobody(name: str, value: object) -> None:
 def test_every_proof_fits_its_field() -> None:
     holder = VoucherHolder(NUMBER, PersonName("测" * 100), Region("371000"))
     made = VoucherProofs(KEY, SystemClock()).made(VoucherCode("x" * VoucherCode.LENGTH_MAX), holder, "t" * 32)
-    assert len(made.proof) <= VoucherPayer.PROOF_MAX
+    protovalidate.validate(wire_payer.payer_to_wire(made.payer))
 
 
 def test_the_nonce_is_the_codes_and_the_keys() -> None:

@@ -82,7 +82,6 @@ class VoucherPayer:
     """
 
     credential: ClassVar[Credential] = Credential.VOUCHER
-    PROOF_MAX: ClassVar[int] = 512
     social_security_number: SocialSecurityNumber
     region: Region | None = None
     proof: bytes = field(default=b"", repr=False, compare=False)

@@ -19,11 +19,10 @@ class VoucherHolder:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedVoucher:
-    """Who pays, for one debit at one terminal within `valid_ms`: see `VoucherPayer.proof`."""
+    """Who pays, for one debit at one terminal and a short while: see `VoucherPayer.proof`."""
 
     holder: VoucherHolder
     proof: bytes = field(repr=False)
-    valid_ms: int
 
     @property
     def payer(self) -> VoucherPayer:

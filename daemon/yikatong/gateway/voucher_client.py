@@ -29,6 +29,8 @@ _log = structlog.get_logger(__name__)
 ANSWER_MAX: Final = 65_536
 _BUSINESS: Final = {"P": "02121", "H": "01301"}
 """What is done there, by the first letter of the institution's code."""
+_NAME_MAX: Final = 50
+"""Names are shown and printed: nothing that moves a printer is one."""
 _REFUSALS: Final = {
     1: Reason.VOUCHER_INVALID,
     2: Reason.VOUCHER_EXPIRED,
@@ -125,7 +127,7 @@ def _holder(said: bytes) -> VoucherHolder:
             region = answer.data.insuplcAdmdvs
             return VoucherHolder(
                 SocialSecurityNumber(answer.data.idNo),
-                PersonName(answer.data.userName),
+                PersonName("".join(char for char in answer.data.userName if char.isprintable())[:_NAME_MAX]),
                 Region(region) if region else None,
             )
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError):

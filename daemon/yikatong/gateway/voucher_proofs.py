@@ -59,8 +59,7 @@ class VoucherProofs:
             holder.region.code if holder.region else "",
             self._now_ms() + self._life_ms,
         )
-        proof = self._seal.close(msgspec.json.encode(content), subject=terminal_id)
-        return ResolvedVoucher(holder, proof, self._life_ms)
+        return ResolvedVoucher(holder, self._seal.close(msgspec.json.encode(content), subject=terminal_id))
 
     def shown(self, order: DebitOrder) -> Shown | None:
         """What the order's proof says; None where the payer needs none, because it was not shown by voucher."""

@@ -14,7 +14,6 @@ def resolved_to_wire(resolved: ResolvedVoucher) -> gateway.ResolveVoucherRespons
         name=holder.name.reveal(),
         insured_region=holder.region.code if holder.region else "",
         proof=resolved.proof,
-        valid_ms=resolved.valid_ms,
     )
 
 
@@ -27,4 +26,4 @@ def resolved_from_wire(wire: gateway.ResolveVoucherResponse) -> ResolvedVoucher:
         PersonName(wire.name),
         Region(wire.insured_region) if wire.insured_region else None,
     )
-    return ResolvedVoucher(holder, wire.proof, wire.valid_ms)
+    return ResolvedVoucher(holder, wire.proof)

@@ -285,7 +285,6 @@ class ResolveVoucherResponse(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     INSURED_REGION_FIELD_NUMBER: builtins.int
     PROOF_FIELD_NUMBER: builtins.int
-    VALID_MS_FIELD_NUMBER: builtins.int
     social_security_number: builtins.str
     """Social security number (社会保障号码), 18 characters."""
     name: builtins.str
@@ -293,8 +292,6 @@ class ResolveVoucherResponse(google.protobuf.message.Message):
     """Where the service says that the person is insured, six digits: a hint. Empty: it does not say."""
     proof: builtins.bytes
     """For the payer of one debit: opaque, bound to this terminal and person, and to the code, which pays once."""
-    valid_ms: builtins.int
-    """How long the proof is good, from now."""
     def __init__(
         self,
         *,
@@ -302,9 +299,8 @@ class ResolveVoucherResponse(google.protobuf.message.Message):
         name: builtins.str = ...,
         insured_region: builtins.str = ...,
         proof: builtins.bytes = ...,
-        valid_ms: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["insured_region", b"insured_region", "name", b"name", "proof", b"proof", "social_security_number", b"social_security_number", "valid_ms", b"valid_ms"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["insured_region", b"insured_region", "name", b"name", "proof", b"proof", "social_security_number", b"social_security_number"]) -> None: ...
 
 Global___ResolveVoucherResponse: typing_extensions.TypeAlias = ResolveVoucherResponse
 
