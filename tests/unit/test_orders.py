@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.far_end import CITY
-from tests.support.rows import PAYER, order
+from tests.support.rows import PAYER, order, row
 from yikatong.core.orders import Declined, Posted, Purpose, Unfit, fitting
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import (
@@ -88,3 +88,9 @@ def test_the_fingerprint_of_a_card_order_never_changes() -> None:
         order_no="order-1",
     )
     assert fixed.fingerprint.hex() == GOLDEN
+
+
+def test_a_decline_says_which_city_found_it_out_where_one_did() -> None:
+    refused = row().refused(Declined(Reason.INSUFFICIENT_BALANCE, city=CITY))
+    assert (refused.home_region, refused.home_city_zh, refused.home_city_en) == ("990001", "甲市", "City A")
+    assert row().refused(Declined(Reason.LIMIT_EXCEEDED, "other")).other_transaction == "other"
