@@ -40,6 +40,9 @@ class Session:
         self.leave_card()  # of a visit whose caller was cancelled at the wrong moment
         reader = self._context.find_reader(self._wanted)
         events = self._context.events(reader)
+        if events.reader_known and not events.card_present:
+            # One that is put in at this moment would be connected to, and be counted afterwards as if it had left.
+            raise YikatongError(Reason.NO_CARD, "no card is in the reader")
         try:
             handle, protocol, atr = self._context.connect(reader)
         except YikatongError as error:
