@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.authentication import by_centre
 from tests.support.pcscd import clear, private_slots
 from yikatong.core.card import ReaderState
 from yikatong.core.ports import CardLink
@@ -23,7 +24,7 @@ from yikatong.drivers.pcsc.clients import Client, clients
 from yikatong.drivers.pcsc.presence import Presence
 from yikatong.drivers.pcsc.worker import STUCK_MAX
 from yikatong.simulators.card.deck import find
-from yikatong.simulators.card.manners import Stuck
+from yikatong.simulators.card.manners import Contactless, Stuck
 from yikatong.simulators.pcscd import READER_NAME, SOCKET_VARIABLE, PrivatePcscd
 from yikatong.simulators.vpcd import VirtualSlot
 
@@ -345,3 +346,19 @@ async def test_no_thread_is_left_behind(pcscd: PrivatePcscd) -> None:
     await reader.close()
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lane-")] == []
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("key", ["works", "third-generation", "third-generation-gated"])
+async def test_a_card_through_its_antenna(running: tuple[PrivatePcscd, VirtualSlot], key: str) -> None:
+    """A contactless reader is one more PC/SC reader, with an ATR that it makes itself; T=1."""
+    pcscd, slot = running
+    clear(pcscd, slot)
+    card = Contactless(find(key).make())
+    reader = PcscReader(pcscd.reader_name)
+    await asyncio.to_thread(slot.insert, card)
+    async with reader.visit(wait_ms=WAIT_MS) as visit:
+        read = await SocialSecurityCard(authenticator=by_centre()).read(visit)
+    assert read.card_number.reveal() == find(key).data.card_number
+    assert read.atr == card.atr != find(key).data.atr
+    await reader.close()
+    slot.remove()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import reduce
+from operator import xor
 
 from yikatong.simulators.card.port import CardPulledError, PretendCard
 
@@ -43,6 +45,20 @@ class Slow(Manner):
         answer = super().execute(apdu)
         self._pause.wait((len(apdu) + len(answer)) * self._byte_s)
         return answer
+
+
+class Contactless(Manner):
+    """The same card through its antenna, as PC/SC shows it: an ATR that the reader makes of the card's ATS.
+
+    PC/SC part 3, §3.1.3.2.3.1 (ISO 14443 type A with ATS): 3B 8n 80 01, the historical bytes, TCK. ASSUMPTION: which
+    historical bytes social security cards have there is not known (card-facts §11); here they are the contacts' own.
+    """
+
+    @property
+    def atr(self) -> bytes:
+        historical = self._card.atr[4:]
+        made = bytes((0x3B, 0x80 | len(historical), 0x80, 0x01)) + historical
+        return made + bytes((reduce(xor, made[1:]),))
 
 
 class PulledAt(Manner):
