@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -186,3 +187,37 @@ async def test_what_was_sent_is_reversed_after_a_restart_without_code_or_card(
         undone = await again.settled(sent)
         assert (undone.state, undone.credential) == (State.REVERSED, credential)
     assert sent.transaction_id in world.far_end.undone
+
+
+class SlowScanner(Scanner):
+    """Its port opens slowly; somebody gives up meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opening, self.open = threading.Event(), threading.Event()
+
+    async def scan(self, *, timeout_ms: int, listening: Callable[[], None] = lambda: None) -> VoucherCode:
+        def wait() -> None:  # in a thread, which nobody can cancel
+            self.opening.set()
+            self.open.wait(10)
+            listening()
+
+        await asyncio.to_thread(wait)
+        return CODE
+
+
+async def test_a_scanner_that_is_ready_too_late_asks_nobody_for_a_code(world: World) -> None:
+    scanner = SlowScanner()
+    world.runner._who._ways[Credential.VOUCHER] = ByVoucher(scanner, Resolver())
+    caller = asyncio.create_task(world.debit(request(credential=Credential.VOUCHER)))
+    assert await asyncio.to_thread(scanner.opening.wait, 10)
+    (live,) = world.runner._live.values()
+    taken_back = await world.runner.take_back(live.row.transaction_id, patience_s=1)
+    assert taken_back is not None
+    assert taken_back.state is State.ABORTED
+    with pytest.raises(YikatongError):
+        await caller
+    assert world.runner._hub.present() == []
+    scanner.open.set()
+    await asyncio.sleep(0.2)
+    assert world.runner._hub.present() == [], "screens ask for a code, for ever"

@@ -111,12 +111,19 @@ class ByVoucher:
 
     async def _resolved(self, wait_ms: int, stage: Callable[[Stage], None]) -> Identified:
         await self._resolver.check()  # rather than after the cardholder has shown a code
-        loop = asyncio.get_running_loop()
+        loop, given_up = asyncio.get_running_loop(), False
+
+        def ask() -> None:
+            if not given_up:  # the scanner's thread, which nobody can cancel, may be ready after all is over
+                stage(Stage.WAITING_FOR_CODE)
 
         def listening() -> None:  # only now what is shown counts
-            loop.call_soon_threadsafe(stage, Stage.WAITING_FOR_CODE)
+            loop.call_soon_threadsafe(ask)
 
-        code = await self._scanner.scan(timeout_ms=wait_ms, listening=listening)
+        try:
+            code = await self._scanner.scan(timeout_ms=wait_ms, listening=listening)
+        finally:
+            given_up = True
         stage(Stage.RESOLVING_CODE)
         resolved = await self._resolver.resolve(code)
         return Identified(resolved.payer, resolved.holder.name)
