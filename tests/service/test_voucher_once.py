@@ -32,6 +32,7 @@ from yikatong.core.orders import (
 from yikatong.core.reasons import Reason, YikatongError
 from yikatong.core.values import Fen, PersonName, Region, RequestId, TransactionId, VoucherCode
 from yikatong.core.voucher import VoucherHolder
+from yikatong.gateway import route_log
 from yikatong.gateway.voucher_proofs import LIFE_MS
 
 CODE = VoucherCode("9800000000000000001")
@@ -199,6 +200,41 @@ async def test_the_proof_is_neither_kept_nor_sent_on(gate: Gate, tmp_path: Path)
     assert asked.transaction_id.encode() in kept
     for secret in (asked.payer.proof, asked.payer.proof[12:44], CODE.reveal().encode(), person(1).reveal().encode()):
         assert secret not in kept
+
+
+async def test_a_repeat_a_confirmation_and_a_reversal_bring_no_proof_either(gate: Gate) -> None:
+    """Terminals keep the proof as long as the debit is open: what they send later may have it still."""
+    seen: list[DebitOrder] = []
+    honest = gate.far._carry
+
+    def watch(order: DebitOrder) -> DebitOrder:
+        seen.append(order)
+        return order
+
+    link = gate.far.ledger
+    gate.far.debit = lambda asked, **more: honest("debit", lambda: link.debit(watch(asked), **more))  # type: ignore[method-assign]
+    gate.far.reverse = lambda asked, cause: honest("reverse", lambda: link.reverse(watch(asked), cause))  # type: ignore[method-assign]
+    gate.far.confirm = lambda asked: honest("confirm", lambda: link.confirm(watch(asked)))  # type: ignore[method-assign]
+    confirmed, undone, silent = (by_voucher(gate, 1, code=VoucherCode(f"code-{n}")) for n in range(3))
+    gate.far.silent = True
+    assert not isinstance(await debit(gate, confirmed), Posted)
+    gate.far.silent = False
+    assert isinstance(await debit(gate, confirmed, attempt=2), Posted)
+    assert isinstance(await debit(gate, undone), Posted)
+    assert gate.partition is not None
+    router = gate.partition.router
+    assert await router.confirm(confirmed) == Confirmed()
+    assert isinstance(await router.reverse(undone, ReversalCause.TIMEOUT), Reversed)
+    assert len(seen) == 4
+    assert [asked.payer.proof for asked in seen if isinstance(asked.payer, VoucherPayer)] == [b""] * 4
+    gate.far.silent = True
+    await router.reverse(silent, ReversalCause.TIMEOUT)
+    kept = await gate.partition.store.commit(lambda c: route_log.find(c, silent.transaction_id))
+    assert kept is not None
+    assert kept.sealed is not None
+    payer = router._routing._seal.open(kept).payer
+    assert isinstance(payer, VoucherPayer)
+    assert payer.proof == b"", "it is in the gateway's file"
 
 
 # --- where a city takes it ----------------------------------------------------------------------------------------

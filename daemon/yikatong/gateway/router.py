@@ -247,7 +247,7 @@ class Router:
 
     async def reverse(self, order: DebitOrder, cause: ReversalCause) -> ReversalAnswer:
         """A refusal opens a ticket in the same commit; once people have decided, their decision is the answer."""
-        today = self.today
+        today, order = self.today, order.unproven
 
         def job(connection: apsw.Connection) -> Turn | ReversalAnswer:
             decided = self._tickets.answer(connection, order)
@@ -279,7 +279,7 @@ class Router:
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
         """Undecided: its city is closed or silent, and the confirmation of what is posted is kept, and sent again."""
-        today = self.today
+        today, order = self.today, order.unproven
         return await heard(
             await self.commit_then(
                 lambda c: self._routing.confirm(c, order, today=today),

@@ -110,11 +110,12 @@ class Routing:
 
     def debit(self, connection: apsw.Connection, order: DebitOrder, *, attempt: int, in_time: bool, today: str) -> Turn:
         """A debit has arrived, for the first time or again. A voucher's proof is looked at the first time alone."""
+        proven, order = order, order.unproven
         route = route_log.find(connection, order.transaction_id)
         if route is not None:
             event = Event.DEBIT_AGAIN if route.fingerprint == order.fingerprint else Event.DEBIT_DIFFERS
             return self._run(connection, route, event, order, today)
-        shown, order = self._proofs.shown(order), order.unproven
+        shown = self._proofs.shown(proven)
         weighed = self._weigh(connection, order, shown, attempt=attempt, in_time=in_time, today=today)
         home = weighed.home.code if weighed.home else ""
         route = Route.of(order, home_region=home, accounting_date=today)

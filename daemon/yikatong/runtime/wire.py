@@ -115,7 +115,7 @@ def order_from_wire(order: money.DebitOrder) -> DebitOrder:
 
 
 def reversal_to_wire(order: DebitOrder, cause: ReversalCause) -> money.ReversalOrder:
-    return money.ReversalOrder(original=order_to_wire(order), cause=_CAUSES[cause])
+    return money.ReversalOrder(original=order_to_wire(order.unproven), cause=_CAUSES[cause])
 
 
 def reversal_from_wire(reversal: money.ReversalOrder) -> tuple[DebitOrder, ReversalCause]:
@@ -302,7 +302,7 @@ def credit_to_wire(order: CreditOrder) -> money.CreditOrder:
     return money.CreditOrder(
         transaction_id=order.transaction_id,
         kind=_CREDIT_KINDS[order.kind],
-        original=order_to_wire(order.original),
+        original=order_to_wire(order.original.unproven),
         amount_fen=order.amount.count,
         request_id=order.request_id,
         fingerprint=order.fingerprint,

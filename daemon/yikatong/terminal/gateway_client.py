@@ -113,7 +113,7 @@ class MoneyLink:
             raise LinkDown(str(error)) from error
 
     async def confirm(self, order: DebitOrder) -> ConfirmAnswer:
-        request = gateway_pb2.ConfirmRequest(original=wire.order_to_wire(order))
+        request = gateway_pb2.ConfirmRequest(original=wire.order_to_wire(order.unproven))
         answer = await _learn(self._stub.Confirm(request, timeout=_CALL_S))
         try:
             return wire.confirm_answer_from_wire(order.transaction_id, answer.answer)
