@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 
@@ -181,6 +182,29 @@ def _open(path: Path, home: City) -> Coroutine[object, object, Partition]:
         waits=WAITS,
         accounts=[],
     )
+
+
+async def test_a_commit_that_fails_after_its_caller_has_left_is_known_to_the_gateway(tmp_path: Path) -> None:
+    """Else it stays in a service in which every next call fails, until one does."""
+    partition = await _open(tmp_path / "gateway.db", City(THIRD, "第三市", "Third"))
+    begun, go = threading.Event(), threading.Event()
+
+    def full(connection: apsw.Connection) -> None:
+        begun.set()
+        assert go.wait(10)
+        raise apsw.FullError("disk full")
+
+    try:
+        asking = asyncio.ensure_future(partition.router.commit(full))
+        assert await asyncio.to_thread(begun.wait, 10)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        go.set()
+        await asyncio.wait_for(partition.router.store_failed.wait(), 10)
+    finally:
+        go.set()
+        await partition.close()
 
 
 async def test_a_store_without_its_key_is_refused_and_gets_no_new_one(tmp_path: Path) -> None:

@@ -451,6 +451,9 @@ class Router:
         """As `commit`; `then` begins what the record demands, also where the caller has left (see DurableStore)."""
         try:
             return await self._store.commit_then(job, then)
+        except asyncio.CancelledError:  # who leaves would not hear that the commit failed: we look after it
+            self._work.begin("", self.commit(lambda connection: None))
+            raise
         except StoreFailed as error:
             if self._store.failed:
                 self.store_failed.set()
