@@ -62,6 +62,15 @@ async def test_a_code_is_good_for_one_question(service: VoucherWorld) -> None:
     assert (await asking.holder_of(VoucherCode(service.code(SOMEBODY)), PHARMACY)).region == Region("371000")
 
 
+async def test_a_used_code_in_another_spelling_is_used_or_none(service: VoucherWorld) -> None:
+    """The gateway tells codes apart by what was scanned: here they have to be told apart by what they mean."""
+    asking, code = client(service), service.code(SOMEBODY)
+    await asking.holder_of(VoucherCode(code), PHARMACY)
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for spelled in (f"{code}....", f"!!!!{code}", *(code[:-1] + digit for digit in digits)):
+        assert (await refused(asking, spelled)).reason in {Reason.VOUCHER_USED, Reason.VOUCHER_INVALID}, spelled
+
+
 async def test_a_code_is_good_for_half_a_minute(service: VoucherWorld) -> None:
     asking, code, other = client(service), service.code(SOMEBODY), service.code(SOMEBODY)
     service.clock.offset = timedelta(seconds=25)
