@@ -41,6 +41,7 @@ _A_CITY_MAY_SAY: Final = frozenset(
         *(Reason.CARD_REPORTED_LOST, Reason.PERSON_NOT_INSURED, Reason.NO_PERSONAL_ACCOUNT, Reason.ACCOUNT_FROZEN),
         *(Reason.INSUFFICIENT_BALANCE, Reason.LIMIT_EXCEEDED, Reason.CITY_NOT_OPEN, Reason.CITY_CLOSED_FOR_MAINTENANCE),
         *(Reason.INSTITUTION_SUSPENDED, Reason.INSTITUTION_TERMINATED, Reason.PRACTITIONER_SUSPENDED),
+        *(Reason.VOUCHER_NOT_ACCEPTED, Reason.RESIDENT_ID_NOT_ACCEPTED),
     }
 )
 _SILENT = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
@@ -167,7 +168,7 @@ class CityClient:
 
 
 def _of_a_city(answer: DebitAnswer) -> DebitAnswer:
-    """A city declines for account, card, institution or calendar. What only the gateway may say does not fit."""
+    """A city declines for account, credential, institution or calendar. What only the gateway may say does not fit."""
     return Unfit() if isinstance(answer, Declined) and answer.reason not in _A_CITY_MAY_SAY else answer
 
 
