@@ -130,7 +130,7 @@ def _holder(said: bytes) -> VoucherHolder:
                 PersonName("".join(char for char in answer.data.userName if char.isprintable())[:_NAME_MAX]),
                 Region(region) if region else None,
             )
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
         raise _unreachable("its answer makes no sense") from None  # as above
     if (reason := _REFUSALS.get(answer.code)) is not None:
         raise YikatongError(reason, "the e-voucher service refuses the code")
