@@ -118,6 +118,19 @@ async def test_a_code_whose_debit_is_undone_is_used_all_the_same(gate: Gate, num
     assert isinstance(await debit(gate, fresh), Posted)
 
 
+async def test_a_request_that_was_refused_for_its_code_is_decided_at_every_window(gate: Gate) -> None:
+    """One request id, one answer: at another window it is told that it was used, whatever it was refused for."""
+    assert isinstance(await debit(gate, by_voucher(gate, 1)), Posted)
+    for proof, why in ((resolved(gate, 1), Reason.VOUCHER_USED), (VoucherPayer(person(1)), Reason.VOUCHER_INVALID)):
+        first = order(payer=proof)
+        assert reason(await debit(gate, first)) is why
+        fresh = by_voucher(gate, 1, code=VoucherCode(f"after-{why.value}"), terminal=OTHER_TERMINAL)
+        again = replace(fresh, request_id=first.request_id, order_no=first.order_no)
+        assert await debit(gate, again) == Declined(Reason.REQUEST_ID_REUSED, first.transaction_id), why
+        paid = by_voucher(gate, 1, code=VoucherCode(f"later-{why.value}"), terminal=OTHER_TERMINAL)
+        assert isinstance(await debit(gate, replace(paid, order_no=first.order_no)), Posted), "the bill itself is free"
+
+
 async def test_a_code_that_the_city_declined_is_used(gate: Gate) -> None:
     dear = replace(by_voucher(gate, 1), amount=Fen(10**7))
     assert reason(await debit(gate, dear)) is Reason.INSUFFICIENT_BALANCE

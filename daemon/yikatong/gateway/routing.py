@@ -294,7 +294,7 @@ class Routing:
         if request := holders.get("REQUEST"):
             return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.REQUEST_ID_REUSED, request.transaction_id)
         if "VOUCHER" in holders:  # whose transaction it was is no business of this terminal
-            return _Weighed(Event.DEBIT_HELD_BY_ANOTHER, None, Reason.VOUCHER_USED)
+            return _Weighed(Event.DEBIT_REFUSED, None, Reason.VOUCHER_USED)
         home, refusal = self._admit(
             order, shown, epoch_known=not self._rules.fenced or order.epoch <= session.epoch, today=today
         )
